@@ -1,0 +1,35 @@
+# make run, make test: all that a fresh machine needs. The other targets are listed by make help.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: run test lint types help clean
+.DEFAULT_GOAL := help
+
+$(VENV)/.core: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .[test,dev]
+	touch $@
+
+run: $(VENV)/.core  ## set up and serve on the embedded defaults (ARGS="--listen 127.0.0.1:0 --state ./state")
+	@exec $(BIN)/python -m smtpd_core serve $(ARGS)
+
+test: $(VENV)/.test  ## the whole test suite
+	$(BIN)/python -m pytest -n 4 $(ARGS)
+
+lint: $(VENV)/.test  ## style
+	$(BIN)/ruff check .
+
+types: $(VENV)/.test  ## types, strictly
+	$(BIN)/mypy
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

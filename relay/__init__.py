@@ -1,0 +1,1 @@
+"""Keep mail in a durable queue and deliver it."""

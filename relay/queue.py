@@ -1,0 +1,60 @@
+"""The contract of a queue: messages with recipients, leases and one transaction per change.
+
+One body, N recipients with stable numbers. No method takes or returns a whole body: small content rides in
+Message.body,
+large is a file whose path moves with it, and readers open it. `now` is always Unix time given by the caller.
+Implementations: queue_memory, queue_sqlite. All pass one suite, tests/contract/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import BinaryIO, Protocol
+
+from relay.mail import Message, Outcome, Parcel, Stop
+
+
+class Queue(Protocol):
+    """Thread: any; every change is done by the one writer, callers wait for it."""
+
+    def add(self, batch: Sequence[tuple[Message, Sequence[Stop]]], source: str, offset: int, now: float) -> None:
+        """Store messages in one transaction, with the place in the spool up to which `source` (a segment name) is
+        imported. Ids that are known already are stored once."""
+
+    def offset(self, source: str) -> int:
+        """How far a segment is imported; 0 for an unknown one."""
+
+    def forget_source(self, source: str) -> None:
+        """The segment is gone."""
+
+    def due(self, now: float, limit: int = 1000) -> list[tuple[str, int]]:
+        """Destinations that have recipients to try now, longest waiting first, with how many messages (at most counted
+        up to a bound)."""
+
+    def next_due(self) -> float | None:
+        """When the next recipient is due, None for an empty queue."""
+
+    def claim(self, destination: str, room: int, now: float, lease: float) -> list[Parcel]:
+        """Up to `room` parcels whose recipients are due; theirs until now + lease."""
+
+    def settle(
+        self,
+        parcel: Parcel,
+        outcomes: Sequence[Outcome],
+        new_mail: Sequence[tuple[Message, Sequence[Stop]]],
+        now: float,
+    ) -> bool:
+        """Record all outcomes and add the bounces in one transaction. False where the lease was lost meanwhile.
+        A message whose recipients are all final is removed with its body."""
+
+    def extend(self, parcel: Parcel, now: float, lease: float) -> bool:
+        """Keep a claim longer; False where it was lost."""
+
+    def release(self, parcel: Parcel, now: float) -> None:
+        """Give a claim back untried, due at once."""
+
+    def open_body(self, message_id: str) -> BinaryIO:
+        """The content (without trace headers) as a seekable file. Raises KeyError for an unknown message."""
+
+    def close(self) -> None:
+        """Finish what is under way and close."""

@@ -1,0 +1,1 @@
+"""A threaded SMTP server: embedded, as a daemon, or as a test fixture."""

@@ -1,0 +1,47 @@
+"""The contract of an account store, and the values that cross it.
+
+One of the few interfaces that outsiders implement: every method may be called from any thread, may block (the engine
+bounds how many at a time), and says "the back end failed" by raising StoreUnavailable, never by a wrong answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class StoreUnavailable(Exception):
+    """The back end did not answer; the client sees 454 4.7.0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who logged in. `user_name` is the store's own spelling; `addresses` are those it may send as ("@example.test"
+    is a whole domain); `may_act_as` are the authorisation identities it may ask for."""
+
+    user_name: str
+    display_name: str = ""
+    email: str = ""
+    addresses: tuple[str, ...] = ()
+    may_act_as: tuple[str, ...] = ()
+
+
+class AccountStore(Protocol):
+    """Kinds of secret: "password" (verify), "cleartext" (CRAM-MD5), "scram-sha-1" and "scram-sha-256" (a verifier),
+    "nt-hash" (NTLM), "token" (XOAUTH2, OAUTHBEARER), "certificate" (EXTERNAL)."""
+
+    kinds: frozenset[str]
+    """What this store can answer; only mechanisms that it can serve are offered."""
+
+    def verify(self, user: str, password: str) -> Account | None:
+        """The account, or None for a wrong password or an unknown user, in the same time for both."""
+
+    def secret(self, user: str, kind: str) -> object | None:
+        """The stored secret of a kind other than password: str for "cleartext", ScramVerifier, 16 bytes for "nt-hash".
+        None for an unknown user (the mechanism then goes on with a fake, and fails at its end)."""
+
+    def account(self, user: str) -> Account | None:
+        """The account behind an identity that was proven otherwise (SCRAM, certificate)."""
+
+    def verify_token(self, user: str, token: str) -> Account | None:
+        """The account that the bearer token stands for, where "token" is among the kinds."""

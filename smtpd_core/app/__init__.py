@@ -1,0 +1,1 @@
+"""Composition: settings, processes, command line."""

@@ -1,0 +1,1 @@
+"""Shapes of other servers' programming interfaces, on this engine."""

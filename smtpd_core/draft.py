@@ -1,0 +1,145 @@
+"""A draft: the content of one message under way, in memory while it is small, in a nameless file when it grows.
+
+The content is byte-exact; the trace headers that the server adds (Received, and what a submission lacked) are kept
+apart in `trace` and precede it wherever the message goes. A nameless file vanishes with its last descriptor, so a
+draft that nobody kept leaves nothing behind, whatever dies.
+Thread: one at a time, the one that owns the connection, then the one that keeps it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import BinaryIO
+
+# Content up to this size stays in memory and is appended to the spool's segment; larger content becomes a file of its
+# own that is linked instead of being copied. design: 256 KiB, the size above which a copy costs more than a link.
+MEMORY_LIMIT = 262_144
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_id(now: float | None = None) -> str:
+    """A message id: 15 characters, sortable by time (milliseconds), the last 7 random. Unique without coordination."""
+    number = int((time.time() if now is None else now) * 1000) & (1 << 40) - 1
+    number = number << 35 | int.from_bytes(os.urandom(5), "big") >> 5
+    digits = []
+    for _ in range(15):
+        digits.append(_ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(digits))
+
+
+class Draft:
+    """Append, then read from the start as often as wanted.
+
+    `directory` is where a large draft's nameless file is made; give the spool's, so that it can be linked there.
+    None means the system's temporary directory. OSError (disk full) comes out of append().
+    """
+
+    __slots__ = ("_file", "_memory", "directory", "id", "size", "trace")
+
+    def __init__(self, directory: str | None = None, *, id: str = "") -> None:
+        self.id = id or new_id()
+        self.directory = directory
+        self.trace = b""
+        self.size = 0
+        self._memory: list[bytes] = []
+        self._file: BinaryIO | None = None
+
+    def append(self, data: bytes) -> None:
+        self.size += len(data)
+        if self._file is not None:
+            self._file.write(data)
+            return
+        self._memory.append(data)
+        if self.size > MEMORY_LIMIT:
+            self._file = tempfile.TemporaryFile(dir=self.directory, buffering=0)  # noqa: SIM115 (owned until close)
+            for piece in self._memory:
+                self._file.write(piece)
+            self._memory.clear()
+
+    @property
+    def content(self) -> bytes | None:
+        """The whole content where it is in memory, None where it is in a file."""
+        if self._file is not None:
+            return None
+        if len(self._memory) != 1:
+            self._memory = [b"".join(self._memory)]
+        return self._memory[0]
+
+    def fileno(self) -> int:
+        """The descriptor of the nameless file. Raises io.UnsupportedOperation where the draft is in memory."""
+        if self._file is None:
+            raise io.UnsupportedOperation("this draft is in memory")
+        return self._file.fileno()
+
+    def open(self) -> BinaryIO:
+        """The content as a seekable binary file of its own, at the start; closing it leaves the draft alone."""
+        content = self.content
+        if content is not None:
+            return io.BytesIO(content)
+        return _Window(self.fileno(), self.size)  # type: ignore[return-value]
+
+    def chunks(self, size: int = 65_536) -> Iterator[bytes]:
+        """The content in pieces of at most `size` bytes, in memory bounded by that."""
+        with self.open() as file:
+            while piece := file.read(size):
+                yield piece
+
+    def close(self) -> None:
+        """Forget the content. Idempotent."""
+        self._memory.clear()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class _Window(io.RawIOBase):
+    """A reader with a position of its own on a shared descriptor (pread), so that two readers never move each other."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor = os.dup(descriptor)
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        wanted = left if size is None or size < 0 else min(size, left)
+        pieces = []
+        while wanted > 0:
+            piece = os.pread(self._descriptor, wanted, self._at)
+            if not piece:
+                break
+            self._at += len(piece)
+            wanted -= len(piece)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        piece = self.read(len(view))
+        view[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()

@@ -1,0 +1,1 @@
+"""Sockets, readiness and time: listeners, reactor, connections, guard."""

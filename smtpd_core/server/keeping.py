@@ -1,0 +1,30 @@
+"""The contract of whatever keeps accepted mail: relay.Outbox, relay.MailboxStore, or a program's own.
+
+The server knows nothing else of the floors above it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from smtpd_core.draft import Draft
+from smtpd_core.threads import Ticket
+from smtpd_core.wire.envelope import Envelope
+from smtpd_core.wire.replies import Reply
+
+
+class Keeping(Protocol):
+    """Keeps messages. All methods may be called from any thread, and none of them blocks for long."""
+
+    drafts: str | None
+    """The directory in which large drafts are made, so that keep() can link instead of copy; None for anywhere."""
+
+    def has_room(self) -> Reply | None:
+        """Asked at MAIL: None, or the 452 4.3.1 that says why not now. Cheap: it is called for every message."""
+
+    def holds(self, address: str) -> bool:
+        """Whether this recipient's mail is for this keeping. With a store and an outbox the store is asked first."""
+
+    def keep(self, envelope: Envelope, draft: Draft) -> Ticket:
+        """Keep the message. The ticket is resolved without outcome once it will survive a crash, else with the reason
+        (OSError for disk trouble, which the client sees as 452 4.3.1). The draft belongs to the keeping from now on."""

@@ -1,0 +1,1 @@
+"""The testing kit: a server for integration tests."""

@@ -1,0 +1,84 @@
+"""A ticket: a verdict that comes later, so that no thread has to wait for it.
+
+Its life: open -> taken (the commit loop has it in a batch, it can't be withdrawn any more) -> resolved.
+Or: open -> withdrawn, where the one who waits gave up first. A ticket is resolved once; later calls are ignored.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_OPEN, _TAKEN, _WITHDRAWN, _RESOLVED = range(4)
+
+# One lock for the state changes of all tickets: they are a few instructions long, and a lock for every message
+# would be one more allocation on the hot path.
+_lock = threading.Lock()
+
+
+class Ticket:
+    """Thread: resolve() and take() from the one who keeps; watch(), withdraw() and wait() from the one who waits.
+
+    `outcome` is None where all went well, else the exception that tells why not.
+    """
+
+    __slots__ = ("_state", "_watcher", "outcome", "value")
+
+    def __init__(self) -> None:
+        self._state = _OPEN
+        self._watcher: Callable[[Ticket], None] | None = None
+        self.outcome: BaseException | None = None
+        self.value: Any = None
+
+    @property
+    def is_resolved(self) -> bool:
+        return self._state == _RESOLVED
+
+    def take(self) -> bool:
+        """The commit loop claims the ticket; False where it was withdrawn."""
+        with _lock:
+            if self._state != _OPEN:
+                return False
+            self._state = _TAKEN
+            return True
+
+    def withdraw(self) -> bool:
+        """Give up; True where nothing will be kept, False where the commit is under way: await its outcome."""
+        with _lock:
+            if self._state != _OPEN:
+                return False
+            self._state = _WITHDRAWN
+            return True
+
+    def resolve(self, outcome: BaseException | None = None, value: Any = None) -> None:
+        """Say the verdict and call the watcher, in the calling thread, outside any lock."""
+        with _lock:
+            if self._state in (_RESOLVED, _WITHDRAWN):
+                return
+            self.outcome = outcome
+            self.value = value
+            self._state = _RESOLVED
+            watcher = self._watcher
+        if watcher is not None:
+            watcher(self)
+
+    def watch(self, watcher: Callable[[Ticket], None]) -> None:
+        """Call `watcher` once, when the verdict is there; at once and in this thread where it is already."""
+        with _lock:
+            if self._state != _RESOLVED:
+                self._watcher = watcher
+                return
+        watcher(self)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the verdict is there; False on time-out. For callers outside the engine (Outbox.send)."""
+        arrived = threading.Event()
+        self.watch(lambda _: arrived.set())
+        return arrived.wait(timeout)
+
+
+def resolve_all(tickets: Iterable[Ticket], outcome: BaseException | None = None) -> None:
+    """Resolve every ticket with one outcome."""
+    for ticket in tickets:
+        ticket.resolve(outcome)
