@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint types help clean
+.PHONY: run test lint types bench bench-quick help clean
 .DEFAULT_GOAL := help
 
 $(VENV)/.core: setup.cfg pyproject.toml
@@ -27,6 +27,12 @@ lint: $(VENV)/.test  ## style
 
 types: $(VENV)/.test  ## types, strictly
 	$(BIN)/mypy
+
+bench: $(VENV)/.test  ## compare with peers (WORKLOADS=W1,W3 PEERS=aiosmtpd RUNS=5)
+	$(BIN)/python -m tests.bench.run --workloads "$(WORKLOADS)" --peers "$(PEERS)" --runs $(or $(RUNS),5) --out docs/bench
+
+bench-quick: $(VENV)/.test  ## the same in under two minutes
+	$(BIN)/python -m tests.bench.run --workloads "$(WORKLOADS)" --peers "$(PEERS)" --runs 1 --scale 0.3
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
