@@ -12,10 +12,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.bench.stores import opensmtpd, postfix
 
 TICK = os.sysconf("SC_CLK_TCK")
 HERE = Path(__file__).parent
@@ -46,6 +49,18 @@ def smtp_sink(port: int, folder: Path) -> list[str] | None:
     return [program, *user, f"127.0.0.1:{port}", "1000"] if program else None
 
 
+def go_smtp(port: int, folder: Path) -> list[str] | None:
+    """Built from peer_gosmtp.go where Go and Debian's go-smtp library are installed."""
+    go, library = shutil.which("go"), Path("/usr/share/gocode")
+    if go is None or not (library / "src/github.com/emersion/go-smtp").exists():
+        return None
+    program = Path(tempfile.gettempdir()) / f"peer_gosmtp-{os.getuid()}"
+    if not program.exists():
+        settings = {**os.environ, "GO111MODULE": "off", "GOPATH": str(library)}
+        subprocess.run([go, "build", "-o", program, str(HERE / "peer_gosmtp.go")], check=True, env=settings)
+    return [str(program), str(port)]
+
+
 def daemon(port: int, folder: Path) -> list[str] | None:
     return [sys.executable, "-m", "smtpd_core", "serve", "--listen", f"127.0.0.1:{port}", "--state", str(folder)]
 
@@ -54,9 +69,12 @@ TARGETS = (
     Target("smtpd_core", python_peer("ours.py", ""), tls=True),
     Target("aiosmtpd", python_peer("peer_aiosmtpd.py", "aiosmtpd"), tls=True),
     Target("smtp-sink", smtp_sink),
+    Target("go-smtp", go_smtp),
     Target("smtpd_core durable", python_peer("ours.py", "", "--durable"), stores=True),
     Target("smtpd_core daemon", daemon, stores=True),
     Target("aiosmtpd fsync", python_peer("peer_aiosmtpd.py", "aiosmtpd", "--durable"), stores=True),
+    Target("OpenSMTPD", opensmtpd, stores=True),
+    Target("Postfix", postfix, stores=True),
 )
 
 
