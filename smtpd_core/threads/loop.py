@@ -12,6 +12,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 Lock = threading.Lock
+Condition = threading.Condition
 
 
 class Loop:
