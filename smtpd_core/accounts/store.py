@@ -37,7 +37,8 @@ class AccountStore(Protocol):
         """The account, or None for a wrong password or an unknown user, in the same time for both."""
 
     def secret(self, user: str, kind: str) -> object | None:
-        """The stored secret of a kind other than password: str for "cleartext", ScramVerifier, 16 bytes for "nt-hash".
+        """The stored secret of a kind other than password: str for "cleartext", 16 bytes for "nt-hash",
+        ScramVerifier (wire/sasl/verifier.py) for the two of SCRAM.
         None for an unknown user (the mechanism then goes on with a fake, and fails at its end)."""
 
     def account(self, user: str) -> Account | None:

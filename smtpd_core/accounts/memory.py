@@ -1,0 +1,110 @@
+"""Accounts in memory: what the component calls UserAccounts.
+
+Passwords are given in clear and stay so, hence every mechanism that works with a password can be served.
+Thread: any; the accounts are fixed when the store is made, only derived secrets are kept beside them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from smtpd_core.accounts import hashing, nt_hash
+from smtpd_core.accounts.store import Account
+from smtpd_core.wire.sasl.prep import user_name
+from smtpd_core.wire.sasl.verifier import HASHES, ScramVerifier, make_verifier
+
+# Unknown names remembered as having waited already; a bound, since they come from the network.
+MAX_STRANGERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class UserAccount:
+    """One account. `email` is an address it may send as, `addresses` are more ("@example.test" is a whole domain);
+    `may_act_as` are the authorisation identities it may ask for. `password` is never shown."""
+
+    user_name: str
+    password: str = field(repr=False)
+    display_name: str = ""
+    email: str = ""
+    addresses: tuple[str, ...] = ()
+    may_act_as: tuple[str, ...] = ()
+
+    def without_password(self) -> Account:
+        return Account(self.user_name, self.display_name, self.email, self.addresses, self.may_act_as)
+
+
+class MemoryStore:
+    """A list of accounts. Two accounts with one name, or a name or password that can't be used, raise ValueError."""
+
+    kinds = frozenset({"password", "cleartext", "nt-hash", "certificate", *HASHES})
+
+    def __init__(self, accounts: Iterable[UserAccount], *, case_insensitive: bool = False) -> None:
+        self.case_insensitive = case_insensitive
+        self._accounts: dict[str, UserAccount] = {}
+        self._derived: dict[tuple[str, str], ScramVerifier] = {}
+        self._strangers: set[str] = set()
+        self._nobody = "{PLAIN}" + secrets.token_urlsafe(16)
+        for account in accounts:
+            self._take(account)
+
+    def _take(self, account: UserAccount) -> None:
+        try:
+            key = user_name(account.user_name, case_insensitive=self.case_insensitive)
+        except ValueError as error:
+            raise ValueError(f"user name {account.user_name!r} can't be used: {error}") from None
+        if not account.password:
+            raise ValueError(f"account {account.user_name!r} has an empty password")
+        if key in self._accounts:
+            raise ValueError(f"account {account.user_name!r} is there twice")
+        self._accounts[key] = account
+
+    def _find(self, user: str) -> UserAccount | None:
+        try:
+            return self._accounts.get(user_name(user, case_insensitive=self.case_insensitive))
+        except ValueError:
+            return None
+
+    def verify(self, user: str, password: str) -> Account | None:
+        found = self._find(user)
+        fits = hashing.matches("{PLAIN}" + found.password if found else self._nobody, password)
+        return found.without_password() if found and fits else None
+
+    def secret(self, user: str, kind: str) -> object | None:
+        found = self._find(user)
+        if found is None:
+            if kind in HASHES:
+                self._make_a_stranger_wait(user, kind)
+            return None
+        if kind == "cleartext":
+            return found.password
+        if kind == "nt-hash":
+            return nt_hash.of_password(found.password)
+        return self._verifier(found, kind) if kind in HASHES else None
+
+    def _verifier(self, found: UserAccount, kind: str) -> ScramVerifier:
+        """Made at the first log-in and kept: it costs milliseconds, and its salt must not change between log-ins.
+
+        Two threads may make one at once; setdefault lets one of them win.
+        """
+        known = self._derived.get((found.user_name, kind))
+        if known is None:
+            known = self._derived.setdefault((found.user_name, kind), make_verifier(found.password, kind))
+        return known
+
+    def _make_a_stranger_wait(self, user: str, kind: str) -> None:
+        """The first look-up of an account makes its verifier; that of an unknown name must take as long."""
+        if user in self._strangers:
+            return
+        if len(self._strangers) >= MAX_STRANGERS:
+            self._strangers.clear()
+        self._strangers.add(user)
+        make_verifier(self._nobody, kind)
+
+    def account(self, user: str) -> Account | None:
+        found = self._find(user)
+        return found.without_password() if found else None
+
+    def verify_token(self, user: str, token: str) -> Account | None:
+        return None
