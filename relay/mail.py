@@ -12,7 +12,7 @@ from enum import Enum
 
 from smtpd_core.wire.envelope import Envelope, Recipient
 
-__all__ = ["Body", "Envelope", "Message", "Outcome", "Parcel", "Recipient", "Result", "Stop", "replace"]
+__all__ = ["Body", "Envelope", "Message", "Outcome", "Parcel", "Recipient", "Result", "Settlement", "Stop", "replace"]
 
 
 class Result(Enum):
@@ -87,6 +87,15 @@ class Outcome:
     next_attempt: float = 0.0  # for DEFERRED
     scope: str = "recipient"  # recipient, message, host, destination: whom else this concerns
     dsn_passed_on: bool = False  # the hop offered DSN, so it reports success itself
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of one parcel: its outcomes, and the bounces that are stored in the same transaction."""
+
+    parcel: Parcel
+    outcomes: tuple[Outcome, ...]
+    new_mail: tuple[tuple[Message, tuple[Stop, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

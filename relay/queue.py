@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
-from relay.mail import Message, Outcome, Parcel, Stop
+from relay.mail import Message, Outcome, Parcel, Settlement, Stop
 
 
 class Queue(Protocol):
@@ -46,6 +46,9 @@ class Queue(Protocol):
     ) -> bool:
         """Record all outcomes and add the bounces in one transaction. False where the lease was lost meanwhile.
         A message whose recipients are all final is removed with its body."""
+
+    def settle_all(self, settlements: Sequence[Settlement], now: float) -> list[bool]:
+        """settle() for many parcels in one transaction: what came in while the dispatcher was busy is synced once."""
 
     def extend(self, parcel: Parcel, now: float, lease: float) -> bool:
         """Keep a claim longer; False where it was lost."""
