@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from certs.facts import TlsFacts
-from smtpd_core.threads import Ticket
+from smtpd_core.threads import HookMeter, Ticket
 
 
 class Wish(Enum):
@@ -39,10 +39,8 @@ class Pause:
     seconds: float
 
 
-class Meter(Protocol):
-    """One hook's moving average of its own duration; kept by threads, one per hook and server."""
-
-    name: str
+# One hook's moving average of its own duration; one per hook and server.
+Meter = HookMeter
 
 
 class Turn(Protocol):
@@ -79,9 +77,13 @@ class Conversation(Protocol):
         """The handshake is over. Before the first advance() on implicit TLS, else after Wish.UPGRADE."""
 
     def overdue(self, what: str) -> None:
-        """A deadline passed (`what` as waiting_for, or "session", "slow", "slot", "stop").
+        """A deadline passed; the next advance() says so. `what` is
 
-        The next advance() says 421 (451 for "slot")."""
+        waiting_for's value, "session", "slow" (minimum data rate): 421 4.4.2, then CLOSE;
+        "slot": no thread was free in time: 451 4.3.2 and go on, 421 4.3.2 and CLOSE before the greeting;
+        "ticket": the draft was withdrawn in time and is not kept: 451, go on;
+        "stop": 421 4.3.2 and CLOSE where no transaction is under way, else as soon as it is over;
+        "halt": the deadline of stop: 421 4.3.2 and CLOSE at once."""
 
     def closed(self, turn: Turn, why: str) -> Wish | None:
         """The last call: the connection is gone. Wish.NEED_SLOT where a close hook is due and there is no slot."""

@@ -1,7 +1,24 @@
 """Every thread, lock and condition of the project; nothing else imports `threading` or `queue`."""
 
+from smtpd_core.threads.books import Post
 from smtpd_core.threads.loop import Condition, Lock, Loop, start_loop
-from smtpd_core.threads.mailbox import Mailbox
+from smtpd_core.threads.mailbox import Mailbox, PollMailbox
+from smtpd_core.threads.meter import HookMeter, Share
+from smtpd_core.threads.pool import ThreadPool, Turn
 from smtpd_core.threads.ticket import Ticket, resolve_all
 
-__all__ = ["Condition", "Lock", "Loop", "Mailbox", "Ticket", "resolve_all", "start_loop"]
+__all__ = [
+    "Condition",
+    "HookMeter",
+    "Lock",
+    "Loop",
+    "Mailbox",
+    "PollMailbox",
+    "Post",
+    "Share",
+    "ThreadPool",
+    "Ticket",
+    "Turn",
+    "resolve_all",
+    "start_loop",
+]

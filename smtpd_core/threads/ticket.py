@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from smtpd_core.threads.mailbox import PollMailbox
+
 _OPEN, _TAKEN, _WITHDRAWN, _RESOLVED = range(4)
 
 # One lock for the state changes of all tickets: they are a few instructions long, and a lock for every message
@@ -23,10 +25,12 @@ class Ticket:
     `outcome` is None where all went well, else the exception that tells why not.
     """
 
-    __slots__ = ("_state", "_watcher", "outcome", "value")
+    __slots__ = ("_letter", "_mailbox", "_state", "_watcher", "outcome", "value")
 
     def __init__(self) -> None:
         self._state = _OPEN
+        self._mailbox: PollMailbox[Any] | None = None
+        self._letter: Any = None
         self._watcher: Callable[[Ticket], None] | None = None
         self.outcome: BaseException | None = None
         self.value: Any = None
@@ -59,9 +63,7 @@ class Ticket:
             self.outcome = outcome
             self.value = value
             self._state = _RESOLVED
-            watcher = self._watcher
-        if watcher is not None:
-            watcher(self)
+        self._tell()
 
     def watch(self, watcher: Callable[[Ticket], None]) -> None:
         """Call `watcher` once, when the verdict is there; at once and in this thread where it is already."""
@@ -71,14 +73,43 @@ class Ticket:
                 return
         watcher(self)
 
+    def post_to(self, mailbox: PollMailbox[Any], letter: Any) -> None:
+        """Put `letter` into `mailbox` once the verdict is there; resolve_all() sends all letters of a batch at once."""
+        with _lock:
+            if self._state != _RESOLVED:
+                self._mailbox = mailbox
+                self._letter = letter
+                return
+        mailbox.put(letter)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the verdict is there; False on time-out. For callers outside the engine (Outbox.send)."""
         arrived = threading.Event()
         self.watch(lambda _: arrived.set())
         return arrived.wait(timeout)
 
+    def _tell(self) -> None:
+        """Watcher and mailbox never change once the state is RESOLVED, so they are read without the lock."""
+        if self._watcher is not None:
+            self._watcher(self)
+        if self._mailbox is not None:
+            self._mailbox.put(self._letter)
+
 
 def resolve_all(tickets: Iterable[Ticket], outcome: BaseException | None = None) -> None:
-    """Resolve every ticket with one outcome."""
-    for ticket in tickets:
-        ticket.resolve(outcome)
+    """Resolve every ticket with one outcome; a reactor that waits for many of them is woken once."""
+    resolved = []
+    with _lock:
+        for ticket in tickets:
+            if ticket._state not in (_RESOLVED, _WITHDRAWN):
+                ticket.outcome = outcome
+                ticket._state = _RESOLVED
+                resolved.append(ticket)
+    letters: dict[PollMailbox[Any], list[Any]] = {}
+    for ticket in resolved:
+        if ticket._watcher is not None:
+            ticket._watcher(ticket)
+        if ticket._mailbox is not None:
+            letters.setdefault(ticket._mailbox, []).append(ticket._letter)
+    for mailbox, post in letters.items():
+        mailbox.put_all(post)

@@ -1,0 +1,407 @@
+"""One client's connection: its turn moves bytes between the socket, TLS and the conversation.
+
+Rule 1: a turn touches this connection and nothing of the reactor; what it wants it returns as a value.
+Rule 2: output first. While bytes wait to be sent nothing is read, which is all the back-pressure there is.
+Rule 3: what the conversation raises ends this connection, never the thread.
+Thread: run() in the one thread whose turn it is; the fields under "the reactor's" by its leader only.
+Not here: readiness, deadlines, closing the descriptor (reactor.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from smtpd_core.net import proxy_protocol
+from smtpd_core.net.conversation import Conversation, Pause, WaitFor, Wish
+from smtpd_core.net.settings import Door, Peer, TlsSide
+from smtpd_core.threads import HookMeter, Ticket, Turn
+
+if TYPE_CHECKING:
+    from smtpd_core.net.reactor import House
+
+log = logging.getLogger(__name__)
+
+# With it a socket needs no call that makes it non-blocking; where it is missing the reactor makes that call.
+DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
+_SEND = DONT_WAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+
+NEED_BYTES, GO_ON, NEED_SLOT = Wish.NEED_BYTES, Wish.GO_ON, Wish.NEED_SLOT
+UPGRADE, CLOSE = Wish.UPGRADE, Wish.CLOSE
+
+
+class After(Enum):
+    """What a turn wants besides the conversation's wishes."""
+
+    WRITE = "output waits for room in the socket"
+    CLOSED = "the conversation is over: close the socket"
+    LINGER = "the same, but the client may still be sending: let it read the last reply first"
+
+
+WRITE, CLOSED, LINGER = After.WRITE, After.CLOSED, After.LINGER
+Outcome = Wish | WaitFor | Pause | After
+
+# Owners of a connection; changed by the leader only.
+READY, PARKED, PAUSED, IN_TURN, WAITING, ON_TICKET, LINGERING, GONE = range(8)
+
+# Stages before the conversation has the word.
+_TALK, _NEW, _PROXY, _HANDSHAKE = range(4)
+
+
+class Connection:
+    """See the module. `house` is what all connections of a reactor share."""
+
+    __slots__ = (
+        "after",
+        "conversation",
+        "counted_as",
+        "door",
+        "due",
+        "fd",
+        "half_closed",
+        "house",
+        "is_broken",
+        "is_closing",
+        "late",
+        "mask",
+        "pace_from",
+        "pace_since",
+        "peer",
+        "phase",
+        "prefix",
+        "readable",
+        "received",
+        "session_due",
+        "session_id",
+        "socket",
+        "spoke",
+        "stage",
+        "state",
+        "stop_told",
+        "tick",
+        "ticket",
+        "tls",
+        "unsent",
+        "waits_since",
+        "wanted",
+        "why",
+        "wish",
+    )
+
+    def __init__(self, house: House, sock: socket.socket, door: Door, peer: Peer, session_id: str) -> None:
+        self.house = house
+        self.socket = sock
+        self.fd = sock.fileno()
+        self.door = door
+        self.peer = peer
+        self.session_id = session_id
+        self.conversation: Conversation | None = None
+        self.tls: TlsSide | None = None
+        self.stage = _NEW
+        self.prefix = b""  # what came of the PROXY header
+        self.unsent: bytes = b""
+        self.wish: Wish | WaitFor | Pause | None = None  # what comes once `unsent` is sent
+        self.readable = False
+        self.received = 0
+        self.half_closed = False
+        self.is_broken = False
+        self.is_closing = False
+        self.spoke = False
+        self.why = ""
+        self.wanted: HookMeter | None = None
+        self.late = ""
+        # the reactor's
+        self.state = READY
+        self.after: Outcome = GO_ON
+        self.mask = 0
+        self.due = 0.0
+        self.tick = 0
+        self.phase = ""
+        self.session_due = 0.0
+        self.pace_since = 0.0
+        self.pace_from = 0
+        self.waits_since = 0.0
+        self.ticket: Ticket | None = None
+        self.stop_told = False
+        self.counted_as: str | None = None  # the source under which the guard counts it
+
+    @property
+    def prelude(self) -> str:
+        """What a connection waits for whose conversation has not the word yet; a key of Timeouts."""
+        return "proxy" if self.stage == _PROXY else "handshake"
+
+    # -- the turn
+
+    def run(self, turn: Turn) -> Outcome:
+        """One turn. Never raises."""
+        turn.flow_id = self.session_id
+        try:
+            after = self._run(turn)
+        except BaseException:  # SystemExit from a hook too: the thread belongs to the pool
+            log.exception("%s: the conversation failed", self.session_id)
+            turn.recover()
+            return self._fail(turn)
+        if after is NEED_SLOT:
+            self.wanted = turn.wanted
+        return after
+
+    def _run(self, turn: Turn) -> Outcome:
+        if self.is_closing:
+            return self._finish(turn)
+        if self.unsent:
+            if self.late == "send":
+                self.why = "the client does not read its replies"
+                return self._finish(turn)
+            if not self._flush():
+                return self._finish(turn) if self.is_broken else WRITE
+            if self.stage == _TALK:
+                return self._talk(turn, self.wish)
+        if self.readable:
+            self.readable = False
+            self._read()
+        if self.stage != _TALK:
+            return self._prelude(turn)
+        if self.late:
+            self._tell_late()
+        return self._talk(turn, None)
+
+    def _talk(self, turn: Turn, wish: Wish | WaitFor | Pause | None) -> Outcome:
+        conversation = self.conversation
+        assert conversation is not None
+        if wish is None:
+            wish = conversation.advance(turn)
+            output = conversation.take_output()
+            if output and not self._send(output):
+                self.wish = wish
+                return self._finish(turn) if self.is_broken else WRITE
+        if wish is NEED_BYTES:
+            if self.half_closed:
+                return self._finish(turn)
+            return GO_ON if self.readable else NEED_BYTES
+        if wish is CLOSE:
+            if self.tls is not None:
+                self.tls.shutdown()
+                if not self._send_raw(self.tls.take_output()):
+                    self.wish = CLOSE
+                    return self._finish(turn) if self.is_broken else WRITE
+            return self._finish(turn)
+        if wish is UPGRADE:
+            self._start_tls()
+            return NEED_BYTES
+        return wish
+
+    def _fail(self, turn: Turn) -> Outcome:
+        self.why = "internal error"
+        self.is_broken = True
+        try:
+            return self._finish(turn)
+        except BaseException:
+            log.exception("%s: the conversation failed while closing", self.session_id)
+            turn.recover()
+            return CLOSED
+
+    def _tell_late(self) -> None:
+        late, self.late = self.late, ""
+        assert self.conversation is not None
+        self.why = late
+        self.conversation.overdue(late)
+
+    def _finish(self, turn: Turn) -> Outcome:
+        """The last call to the conversation. LINGER where our close could destroy a reply that is under way."""
+        self.is_closing = True
+        if self.conversation is not None:
+            wish = self.conversation.closed(turn, self.why or ("closed by the client" if self.half_closed else "ended"))
+            if wish is NEED_SLOT and self.late != "slot":
+                return NEED_SLOT
+        if self.half_closed or self.is_broken or self.unsent:
+            return CLOSED
+        return LINGER if self.readable or self.why or not self.received else CLOSED
+
+    # -- bytes
+
+    def _read(self) -> None:
+        """One recv, through TLS where it is up, into the conversation. `readable` where there is more at once."""
+        batch = self.house.batch_size
+        try:
+            data = self.socket.recv(batch, DONT_WAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._input_ends(error)
+            return
+        if not data:
+            self._input_ends(None)
+            return
+        size = len(data)
+        self.received += size
+        if size == batch:
+            self.readable = True
+        if self.stage == _TALK:
+            if self.tls is None:
+                self.conversation.receive(data)  # type: ignore[union-attr]
+            else:
+                self.tls.feed(data)
+                self._read_plaintext(self.tls)
+        else:
+            self._feed_prelude(data)
+
+    def _read_plaintext(self, tls: TlsSide) -> None:
+        assert self.conversation is not None
+        try:
+            plaintext = tls.read()
+        except Exception as error:  # a TLS error: nothing that comes after it can be trusted
+            self._input_ends(error)
+            return
+        if plaintext:
+            self.conversation.receive(plaintext)
+        if tls.ended:
+            self._input_ends(None)
+        self._send_raw(tls.take_output())  # key updates and alerts
+
+    def _input_ends(self, error: BaseException | None) -> None:
+        if self.half_closed:
+            return
+        self.half_closed = True
+        if error is not None:
+            self.is_broken = True
+            self.why = f"connection lost: {error}"
+        if self.conversation is not None:
+            self.conversation.end_of_input(error)
+
+    def _send(self, output: bytes) -> bool:
+        """Send; True where all went out. What did not stays in `unsent`."""
+        self.spoke = True
+        if self.tls is not None and self.stage == _TALK:
+            self.tls.write(output)
+            output = self.tls.take_output()
+        return self._send_raw(output)
+
+    def _send_raw(self, output: bytes) -> bool:
+        if self.unsent:
+            self.unsent += output
+            return False
+        if not output:
+            return True
+        try:
+            sent = self.socket.send(output, _SEND)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.is_broken = True
+            self.why = f"connection lost: {error}"
+            return False
+        if sent == len(output):
+            return True
+        self.unsent = output[sent:]
+        return False
+
+    def _flush(self) -> bool:
+        output, self.unsent = self.unsent, b""
+        return self._send_raw(output)
+
+    # -- before the conversation: PROXY header, TLS
+
+    def _prelude(self, turn: Turn) -> Outcome:
+        if self.stage == _NEW:
+            return self._begin(turn)
+        if self.late or self.half_closed:
+            self.why = self.why or (f"{self.late} timed out" if self.late else "closed by the client")
+            self.is_broken = True
+            return self._finish(turn)
+        if self.stage == _PROXY:
+            return self._read_proxy_header(turn)
+        return self._shake_hands(turn)
+
+    def _begin(self, turn: Turn) -> Outcome:
+        settings = self.door.settings
+        if settings.proxy_protocol and not self.peer.proxy:
+            self.stage = _PROXY
+            return NEED_BYTES
+        self.conversation = self.house.open_conversation(self.peer, settings, self.session_id)
+        if settings.tls == "implicit":
+            self._start_tls()
+            if self.prefix:
+                self._feed_prelude(self.prefix)
+                self.prefix = b""
+                return self._shake_hands(turn)
+            return NEED_BYTES
+        self.stage = _TALK
+        if self.prefix:
+            self.conversation.receive(self.prefix)
+            self.prefix = b""
+        elif settings.service == "mx" and not self.peer.is_local:
+            self._read()  # early talkers are looked for once, when the greeting is due
+        return self._talk(turn, None)
+
+    def _feed_prelude(self, data: bytes) -> None:
+        if self.stage == _PROXY:
+            self.prefix += data
+        elif self.tls is not None:
+            self.tls.feed(data)
+
+    def _read_proxy_header(self, turn: Turn) -> Outcome:
+        try:
+            found = proxy_protocol.parse(self.prefix)
+        except proxy_protocol.Malformed as error:
+            log.warning("%s: %s: %s", self.session_id, self.peer, error)
+            self.why = str(error)
+            self.is_broken = True
+            return self._finish(turn)
+        if found is None:
+            return NEED_BYTES
+        self.prefix = self.prefix[found.size :]
+        proxy = self.peer.address or "unix"
+        if found.address:
+            self.peer = Peer(found.address, found.port, self.door.settings, self.peer.local, proxy)
+        else:
+            self.peer.proxy = proxy
+        refusal = self.house.admit_source(self)
+        if refusal:
+            self.why = "refused"
+            if not self._send_raw(refusal):
+                self.is_broken = True
+            return self._finish(turn)
+        self.stage = _NEW
+        return self._begin(turn)
+
+    def _start_tls(self) -> None:
+        if self.door.open_tls is None:
+            raise RuntimeError(f"listener {self.door.settings.bind} has no TLS to start")
+        self.tls = self.door.open_tls()
+        self.stage = _HANDSHAKE
+        self.phase = ""
+
+    def _shake_hands(self, turn: Turn) -> Outcome:
+        """One step. Signing takes about a millisecond without the interpreter lock, so it is entered like a hook;
+        where no slot is free it runs inline, unless a program's own hook chooses the certificate in it."""
+        tls, conversation = self.tls, self.conversation
+        assert tls is not None and conversation is not None
+        meter = self.door.certificate_hook or self.house.handshake_meter
+        entered = turn.enter(meter)
+        if not entered and self.door.certificate_hook is not None:
+            return NEED_SLOT
+        try:
+            is_done = tls.handshake()
+        except Exception as error:  # the peer's or OpenSSL's; there is nothing to decide but to close
+            log.info("%s: TLS handshake with %s failed: %s", self.session_id, self.peer, error)
+            self.why = f"TLS handshake failed: {error}"
+            self._send_raw(tls.take_output())
+            return self._finish(turn)
+        finally:
+            if entered:
+                turn.leave(meter)
+        if not self._send_raw(tls.take_output()):
+            self.wish = NEED_BYTES
+            if self.is_broken:
+                return self._finish(turn)
+            if not is_done:
+                return WRITE
+        if not is_done:
+            return GO_ON if self.readable else NEED_BYTES
+        self.stage = _TALK
+        self.phase = ""
+        conversation.tls_is_up(tls.facts)
+        self._read_plaintext(tls)
+        return self._talk(turn, None)

@@ -1,0 +1,606 @@
+"""The reactor: polls, accepts, times out and closes; its leader runs the turns of ready connections itself.
+
+Rule 1: all of this happens between turns, in the thread that leads. Others post to the mailbox.
+Rule 2: a descriptor is closed only here and after the batch of events, so that no number is reused within a batch.
+Rule 3: a descriptor is armed while the reactor owns its connection. Where a connection goes to a thread, a ticket or
+        the waiting list it is taken off the poller when the poll first reports it, not before: most are back before
+        anything comes, and two system calls for each message are saved.
+Thread: lead() in the leader; poke() and mailbox from any.
+Not here: what a turn does (connection.py), who may connect (guard.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from smtpd_core.net.connection import (
+    CLOSED,
+    DONT_WAIT,
+    GONE,
+    IN_TURN,
+    LINGER,
+    LINGERING,
+    ON_TICKET,
+    PARKED,
+    PAUSED,
+    READY,
+    WAITING,
+    WRITE,
+    Connection,
+    Outcome,
+)
+from smtpd_core.net.conversation import Conversation, Pause, WaitFor, Wish
+from smtpd_core.net.deadlines import Deadlines
+from smtpd_core.net.guard import BLOCKED_554, Guard
+from smtpd_core.net.listeners import Listener
+from smtpd_core.net.poller import READ, Poller
+from smtpd_core.net.poller import WRITE as WRITABLE
+from smtpd_core.net.settings import ListenerSettings, Peer, Timeouts
+from smtpd_core.threads import HookMeter, PollMailbox, Post, Share, ThreadPool, Ticket, Turn
+
+log = logging.getLogger(__name__)
+
+OpenConversation = Callable[[Peer, ListenerSettings, str], Conversation]
+
+NEED_BYTES, GO_ON, NEED_SLOT = Wish.NEED_BYTES, Wish.GO_ON, Wish.NEED_SLOT
+
+# Newcomers taken from one listener before the others have their turn.
+_ACCEPT_BATCH = 64
+
+# What a refused client may still send before its connection is closed under it.
+_LINGER_BYTES = 262_144
+_LINGERERS = 1024
+
+# Descriptors are exhausted: nobody is accepted for so long. Closing a connection ends the pause at once.
+_ACCEPT_PAUSE = 1.0
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+# After the deadline of stop: for the 421s and the close hooks.
+_LAST_WORDS = 0.2
+
+_INHERITS_NODELAY = hasattr(socket, "SO_PEEK_OFF")  # Linux
+
+
+class House:
+    """What all connections of a reactor share. Thread: any; nothing here changes after start."""
+
+    __slots__ = ("batch_size", "guard", "handshake_meter", "open_conversation", "timeouts")
+
+    def __init__(
+        self, open_conversation: OpenConversation, timeouts: Timeouts, guard: Guard, batch_size: int = 65_536
+    ) -> None:
+        self.open_conversation = open_conversation
+        self.timeouts = timeouts
+        self.guard = guard
+        self.batch_size = batch_size
+        self.handshake_meter = HookMeter("tls handshake")
+
+    def admit_source(self, connection: Connection) -> bytes | None:
+        """The source rules for a client behind a proxy, once its header said who it is. None lets it in."""
+        refusal = self.guard.admit_source(connection.peer.address, time.monotonic())
+        if refusal is None:
+            connection.counted_as = connection.peer.address
+        return refusal
+
+
+class Alarm:
+    """A deadline of the reactor itself."""
+
+    __slots__ = ("act", "due", "tick")
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.due = 0.0
+        self.tick = 0
+
+
+class Reactor:
+    """See the module. Made and started by the engine; `finished` is resolved when it has stopped for good."""
+
+    def __init__(self, house: House, pool: ThreadPool, poller: Poller, listeners: list[Listener], flow: str) -> None:
+        self.house = house
+        self.pool = pool
+        self.poller = poller
+        self.listeners = listeners
+        self.mailbox: PollMailbox[Connection | Callable[[], None]] = PollMailbox(poller.ring)
+        self.finished = Ticket()
+        self.connections: set[Connection] = set()
+        self.waited_longest = 0.0
+        self.waited_count = 0
+        self._flow = flow
+        self._numbers = itertools.count(1)
+        self._at: dict[int, Connection | Listener] = {}
+        self._ready: deque[Connection] = deque()
+        self._lines: dict[Share | None, deque[Connection]] = {}
+        self._in_line = 0
+        self._lingerers = 0
+        self._deadlines = Deadlines()
+        self._now = time.monotonic()
+        self._limits = {
+            name: getattr(house.timeouts, name)
+            for name in ("greeting", "handshake", "command", "data", "login", "proxy")
+        }
+        self._is_stopping = False
+        self._is_over = False
+        self._is_accepting = False
+        self._accept_again = Alarm(self.resume_accepting)
+        self._stop_alarm = Alarm(self._halt)
+        self._is_paused = False
+        self._is_halted = False
+        self._draining: list[Connection] = []
+        self._post: Post | None = None
+
+    # -- leading
+
+    def lead(self, turn: Turn, post: Post) -> None:
+        """Poll and run turns until the lead is lost or the reactor has stopped."""
+        self._post = post
+        ready = self._ready
+        while not self._is_over:
+            for _ in range(len(ready)):
+                connection = ready.popleft()
+                if connection.state != READY:
+                    continue
+                connection.state = IN_TURN
+                turn.begin(post)
+                after = connection.run(turn)
+                if not turn.end():
+                    self._hand_back(connection, after)
+                    return
+                self._settle(connection, after)
+            self._gather()
+
+    def poke(self) -> None:
+        """A slot is free and somebody waits for one."""
+        self.mailbox.poke()
+
+    def _hand_back(self, connection: Connection, after: Outcome) -> None:
+        """From a thread that led when the turn began and does not any more."""
+        connection.after = after
+        if not self.mailbox.put(connection):
+            connection.socket.close()  # the reactor is over; nobody else has this connection
+
+    def _gather(self) -> None:
+        """Take letters, then poll: for as long as the next deadline allows where there is nothing to do."""
+        ready = self._ready
+        letters = self.mailbox.take_all() if ready else self.mailbox.go_to_sleep()
+        if letters:
+            self._now = time.monotonic()
+            for letter in letters:
+                if isinstance(letter, Connection):
+                    self._take_back(letter)
+                else:
+                    letter()
+        if self._in_line:
+            self._serve_lines()
+        if self._is_over:
+            return
+        timeout = 0.0 if ready or letters else self._deadlines.wait(time.monotonic())
+        events = self.poller.poll(timeout)
+        self._now = now = time.monotonic()
+        for descriptor, mask in events:
+            found = self._at.get(descriptor)
+            if isinstance(found, Connection):
+                self._rouse(found, mask)
+            elif found is not None:
+                self._accept(found)
+        if self._draining:
+            self._drain_all()
+        wait = self._deadlines.wait(now)
+        if wait == 0.0:
+            self._expire(now)
+
+    def _rouse(self, connection: Connection, mask: int) -> None:
+        state = connection.state
+        if state == PARKED:
+            connection.state = READY
+            if mask & ~WRITABLE:
+                connection.readable = not connection.unsent
+            self._ready.append(connection)
+        elif state == LINGERING:
+            self._draining.append(connection)
+        elif state != READY:
+            self._disarm(connection)
+
+    def _take_back(self, connection: Connection) -> None:
+        """A letter: a turn that ended in another thread, or a ticket that is resolved."""
+        if connection.state == IN_TURN:
+            self._settle(connection, connection.after)
+        elif connection.state == ON_TICKET:
+            connection.ticket = None
+            self._make_ready(connection)
+
+    def _make_ready(self, connection: Connection) -> None:
+        connection.state = READY
+        self._ready.append(connection)
+
+    # -- after a turn
+
+    def _settle(self, connection: Connection, after: Outcome) -> None:
+        if connection.waits_since and after is not NEED_SLOT:
+            connection.waits_since = 0.0
+        if self._is_halted and after is not GO_ON:
+            self._drop(connection)
+            return
+        if after is NEED_BYTES:
+            self._park(connection)
+        elif after is GO_ON:
+            self._make_ready(connection)
+        elif isinstance(after, WaitFor):
+            connection.state = ON_TICKET
+            connection.ticket = after.ticket
+            self._set_due(connection, self.house.timeouts.ticket)
+            after.ticket.post_to(self.mailbox, connection)
+        elif after is WRITE:
+            connection.state = PARKED
+            self._arm(connection, WRITABLE)
+            connection.phase = "send"
+            self._set_due(connection, self.house.timeouts.send)
+        elif after is CLOSED:
+            self._drop(connection)
+        elif after is LINGER:
+            self._linger(connection)
+        elif after is NEED_SLOT:
+            self._queue_up(connection)
+        elif isinstance(after, Pause):
+            connection.state = PAUSED
+            self._set_due(connection, after.seconds or 0.001)
+        else:
+            log.error("%s: a conversation wished %r", connection.session_id, after)
+            self._drop(connection)
+
+    def _park(self, connection: Connection) -> None:
+        """Wait for bytes, with the deadline of what the conversation waits for."""
+        if self._is_stopping and not connection.stop_told:
+            self._tell_stop(connection)
+            return
+        connection.state = PARKED
+        if connection.mask != READ:
+            self._arm(connection, READ)
+        conversation = connection.conversation
+        what = conversation.waiting_for if conversation is not None and not connection.stage else connection.prelude
+        now = self._now
+        if what == "data":
+            if connection.phase != what:
+                connection.pace_since = now
+                connection.pace_from = connection.received
+            elif now - connection.pace_since >= self.house.timeouts.rate_window and not self._keeps_pace(connection):
+                self._make_late(connection, "slow")
+                return
+        elif what == connection.phase and not connection.spoke:
+            return  # nothing was completed: the deadline stands
+        connection.phase = what
+        connection.spoke = False
+        limit = self._limits[what]
+        due = now + limit if limit else connection.session_due
+        if connection.session_due and connection.session_due < due:
+            due = connection.session_due
+        connection.due = due
+        if due and (not connection.tick or due * 8 < connection.tick):
+            self._deadlines.arm(connection, now)
+
+    def _keeps_pace(self, connection: Connection) -> bool:
+        seconds = self._now - connection.pace_since
+        came = connection.received - connection.pace_from
+        connection.pace_since = self._now
+        connection.pace_from = connection.received
+        return came >= self.house.timeouts.minimum_rate * seconds
+
+    def _set_due(self, connection: Connection, seconds: float) -> None:
+        connection.due = self._now + seconds if seconds else 0.0
+        if connection.due:
+            self._deadlines.arm(connection, self._now)
+
+    def _arm(self, connection: Connection, mask: int) -> None:
+        if connection.mask:
+            if connection.mask != mask:
+                self.poller.change(connection.fd, mask)
+        else:
+            self.poller.add(connection.fd, mask)
+        connection.mask = mask
+
+    def _disarm(self, connection: Connection) -> None:
+        if connection.mask:
+            self.poller.remove(connection.fd)
+            connection.mask = 0
+
+    # -- the waiting list
+
+    def _line_of(self, connection: Connection) -> deque[Connection]:
+        wanted = connection.wanted
+        return self._lines.setdefault(wanted.share if wanted is not None else None, deque())
+
+    def _queue_up(self, connection: Connection) -> None:
+        line = self._line_of(connection)
+        connection.state = WAITING
+        self._in_line += 1
+        if connection.waits_since:
+            line.appendleft(connection)  # it was at the head and somebody else was faster
+        else:
+            connection.waits_since = self._now
+            line.append(connection)
+            self._set_due(connection, self.house.timeouts.hook_wait)
+            self.waited_count += 1
+
+    def _serve_lines(self) -> None:
+        """Let the head of each line try again where there is room. Called before every poll, with the mailbox set to
+        ring, so that a slot freed from now on wakes the poll."""
+        for line in self._lines.values():
+            if line and self.pool.has_room(line[0].wanted):
+                self._leave_line(line.popleft())
+        if not self._in_line and self._post is not None:
+            self.pool.waits_no_more(self._post)
+
+    def _leave_line(self, connection: Connection) -> None:
+        self._in_line -= 1
+        self.waited_longest = max(self.waited_longest, self._now - connection.waits_since)
+        self._make_ready(connection)
+
+    # -- deadlines
+
+    def _expire(self, now: float) -> None:
+        for timed in self._deadlines.overdue(now):
+            if isinstance(timed, Alarm):
+                timed.act()
+            else:
+                self._time_out(cast(Connection, timed), now)
+
+    def _time_out(self, connection: Connection, now: float) -> None:
+        state = connection.state
+        if state == PARKED:
+            session_is_over = connection.session_due and connection.session_due <= now
+            if connection.phase == "send":
+                self._make_late(connection, "send")
+            else:
+                self._make_late(connection, "session" if session_is_over else connection.phase)
+        elif state == PAUSED:
+            connection.readable = True  # what came meanwhile is an early talker's, or the next command
+            self._make_ready(connection)
+        elif state == WAITING:
+            connection.late = "slot"
+            self._line_of(connection).remove(connection)
+            self._leave_line(connection)
+        elif state == ON_TICKET:
+            if connection.ticket is not None and connection.ticket.withdraw():
+                connection.ticket = None
+                self._make_late(connection, "ticket")
+        elif state == LINGERING:
+            self._drop(connection)
+
+    def _make_late(self, connection: Connection, what: str) -> None:
+        connection.late = what
+        self._make_ready(connection)
+
+    # -- accepting
+
+    def _accept(self, listener: Listener) -> None:
+        """Take newcomers while there are some; how many are tried grows and shrinks with how many came last time,
+        because a try in vain costs as much as accepting."""
+        for _ in range(listener.burst):
+            try:
+                sock, address = listener.socket.accept()
+            except BlockingIOError:
+                listener.burst = max(1, listener.burst // 2)
+                return
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS:
+                    self._pause_for_descriptors(error)
+                    return
+                continue  # the newcomer is gone already, or its network failed: accept(2), "Error handling"
+            self._welcome(listener, sock, address)
+        listener.burst = min(_ACCEPT_BATCH, listener.burst * 2)
+
+    def _welcome(self, listener: Listener, sock: socket.socket, address: object) -> None:
+        if not DONT_WAIT:
+            sock.setblocking(False)
+        door = listener.door
+        host, port = _host_and_port(address)
+        if not _INHERITS_NODELAY and host:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if door.settings.proxy_protocol and not listener.trusts(host):
+            log.warning("%s is no trusted proxy of listener %s", host, listener.text)
+            self._refuse(sock, BLOCKED_554)
+            return
+        refusal = self.house.guard.admit(host, self._now, door.settings.proxy_protocol)
+        if refusal is not None:
+            self._refuse(sock, b"" if door.settings.tls == "implicit" else refusal)
+            return
+        local = listener.address if isinstance(listener.address, tuple) else ("", 0)
+        peer = Peer(host, port, door.settings, local)
+        connection = Connection(self.house, sock, door, peer, f"{self._flow}{next(self._numbers):x}")
+        if not door.settings.proxy_protocol:
+            connection.counted_as = host
+        limit = self.house.timeouts.session
+        connection.session_due = self._now + limit if limit else 0.0
+        self.connections.add(connection)
+        self._at[connection.fd] = connection
+        self._ready.append(connection)
+
+    def _refuse(self, sock: socket.socket, reply: bytes) -> None:
+        try:
+            if reply:
+                sock.send(reply, DONT_WAIT)
+            sock.close()
+        except OSError:
+            sock.close()  # it did not wait for the answer
+
+    def _pause_for_descriptors(self, error: OSError) -> None:
+        if self._is_accepting:
+            log.error("no descriptor for a new connection (%s): accepting pauses", error.strerror)
+            self.pause_accepting()
+        self._accept_again.due = self._now + _ACCEPT_PAUSE
+        self._deadlines.arm(self._accept_again, self._now)
+
+    def pause_accepting(self) -> None:
+        """Leader only."""
+        self._is_accepting = False
+        for listener in self.listeners:
+            if listener.is_armed:
+                listener.is_armed = False
+                self.poller.remove(listener.socket.fileno())
+
+    def resume_accepting(self) -> None:
+        """Leader only."""
+        self._accept_again.due = 0.0
+        self._deadlines.forget(self._accept_again)
+        if self._is_stopping or self._is_paused:
+            return
+        self._is_accepting = True
+        for listener in self.listeners:
+            if not listener.is_armed:
+                listener.is_armed = True
+                descriptor = listener.socket.fileno()
+                self._at[descriptor] = listener
+                self.poller.add(descriptor, READ, listener.is_shared)
+
+    def pause(self, is_paused: bool) -> None:
+        """By a letter: newcomers wait in the system's backlog, or are let in again."""
+        self._is_paused = is_paused
+        if is_paused:
+            self.pause_accepting()
+        else:
+            self.resume_accepting()
+
+    # -- closing
+
+    def _drop(self, connection: Connection) -> None:
+        """Close for good."""
+        if connection.state == LINGERING:
+            self._lingerers -= 1
+        connection.state = GONE
+        connection.due = 0.0
+        self._deadlines.forget(connection)
+        self._disarm(connection)
+        self._at.pop(connection.fd, None)
+        connection.socket.close()
+        self._forget(connection)
+        if self._accept_again.due:
+            self.resume_accepting()
+        if self._is_stopping and not self._at:
+            self._finish()
+
+    def _forget(self, connection: Connection) -> None:
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self.house.guard.release(connection.counted_as)
+
+    def _linger(self, connection: Connection) -> None:
+        """Our side is closed; what the client still sends is read and dropped, so that no RST destroys the reply."""
+        if self._lingerers >= _LINGERERS or self._is_over:
+            self._drop(connection)
+            return
+        try:
+            connection.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(connection)
+            return
+        self._lingerers += 1
+        connection.state = LINGERING
+        connection.received = 0
+        self._forget(connection)
+        self._arm(connection, READ)
+        self._set_due(connection, self.house.timeouts.linger)
+
+    def _drain_all(self) -> None:
+        draining, self._draining = self._draining, []
+        for connection in draining:
+            try:
+                data = connection.socket.recv(65_536, DONT_WAIT)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            connection.received += len(data)
+            if not data or connection.received > _LINGER_BYTES:
+                self._drop(connection)
+
+    # -- stopping; all by letters from the engine
+
+    def begin_stop(self, deadline: float | None) -> None:
+        """Close the listeners; idle sessions say 421, others finish until `deadline` (monotonic; None: for ever)."""
+        if self._is_stopping:
+            if deadline is not None and (not self._stop_alarm.due or deadline < self._stop_alarm.due):
+                self._set_stop_alarm(deadline)
+            return
+        self.pause_accepting()
+        self._is_stopping = True
+        for listener in self.listeners:
+            self._at.pop(listener.socket.fileno(), None)
+            listener.close()
+        if deadline is not None:
+            self._set_stop_alarm(deadline)
+        for connection in list(self.connections):
+            if connection.state == PARKED and connection.phase != "send" and not connection.stop_told:
+                self._tell_stop(connection)
+        if not self._at:
+            self._finish()
+
+    def _set_stop_alarm(self, deadline: float) -> None:
+        self._stop_alarm.due = deadline
+        self._deadlines.arm(self._stop_alarm, self._now)
+
+    def _tell_stop(self, connection: Connection) -> None:
+        connection.stop_told = True
+        self._make_late(connection, "stop")
+
+    def _halt(self) -> None:
+        """The deadline of stop: whoever can still be told is told, then all is closed."""
+        if self._is_halted:
+            self._finish()
+            return
+        self._is_halted = True
+        for found in list(self._at.values()):
+            if isinstance(found, Connection):
+                self._halt_one(found)
+        self._set_stop_alarm(self._now + _LAST_WORDS)
+        if not self._at:
+            self._finish()
+
+    def _halt_one(self, connection: Connection) -> None:
+        state = connection.state
+        if state == LINGERING:
+            self._drop(connection)
+        elif state == IN_TURN:
+            try:
+                connection.socket.shutdown(socket.SHUT_RDWR)  # its thread alone may touch the rest
+            except OSError:
+                pass  # the client was faster
+        elif state == READY:
+            connection.late = "send" if connection.unsent else "halt"
+        else:
+            if state == WAITING:
+                self._line_of(connection).remove(connection)
+                self._in_line -= 1
+            elif state == ON_TICKET and connection.ticket is not None:
+                connection.ticket.withdraw()
+                connection.ticket = None
+            self._make_late(connection, "send" if connection.unsent else "halt")
+
+    def _finish(self) -> None:
+        """Nothing is left, or the deadline has passed. Threads in a hook close their connections themselves."""
+        self._is_over = True
+        for found in list(self._at.values()):
+            if isinstance(found, Connection) and found.state != IN_TURN:
+                found.socket.close()
+                self._forget(found)
+        self._at.clear()
+        for letter in self.mailbox.close():
+            if isinstance(letter, Connection) and letter.state == IN_TURN:
+                letter.socket.close()
+        self.poller.close()
+        self.finished.resolve()
+
+
+def _host_and_port(address: object) -> tuple[str, int]:
+    """ "" for a unix socket; an IPv4 client on a dual-stack socket appears as IPv4."""
+    if not isinstance(address, tuple):
+        return "", 0
+    host: str = address[0]
+    return (host[7:] if host.startswith("::ffff:") else host), address[1]
