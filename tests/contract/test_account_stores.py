@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from smtpd_core.accounts import MemoryStore, UserAccount
+from smtpd_core.accounts import MemoryStore, UserAccount, hashing
+from smtpd_core.accounts.entry import Entry, stored_forms
+from smtpd_core.accounts.hashing import hash_password
+from smtpd_core.accounts.password_file import PasswordFileStore, create
 from smtpd_core.accounts.store import Account, AccountStore
 from smtpd_core.wire.sasl.verifier import ScramVerifier, make_verifier
 
@@ -20,12 +23,47 @@ def memory(folder: Path) -> AccountStore:
     return MemoryStore(PEOPLE)
 
 
-STORES: tuple[Callable[[Path], AccountStore], ...] = (memory,)
+def toml_file(folder: Path) -> AccountStore:
+    create(folder / "users.toml")
+    store = PasswordFileStore(folder / "users.toml")
+    for person in PEOPLE:
+        kinds = ("password", "scram-sha-1", "scram-sha-256", "nt-hash")
+        store.add(Entry(person.without_password(), stored_forms(person.password, kinds)))
+    return PasswordFileStore(folder / "users.toml")
 
 
-@pytest.fixture(params=STORES, ids=lambda make: make.__name__)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> AccountStore:
-    made: AccountStore = request.param(tmp_path)
+def lines_in_clear(folder: Path) -> AccountStore:
+    create(folder / "passwd")
+    store = PasswordFileStore(folder / "passwd")
+    for person in PEOPLE:
+        store.add(Entry(person.without_password(), stored_forms(person.password, ["cleartext"])))
+    return store
+
+
+def htpasswd(folder: Path) -> AccountStore:
+    (folder / "htpasswd").write_text(
+        f"ann:{hash_password(ANN.password)}:::Ann Other:::"
+        "email=ann@example.test addresses=@example.net may_act_as=bob\n"
+        f"# a comment\n\nbob@example.test:{hash_password(BOB.password)}\n"
+    )
+    return PasswordFileStore(folder / "htpasswd")
+
+
+STORES: tuple[Callable[[Path], AccountStore], ...] = (memory, toml_file, lines_in_clear, htpasswd)
+
+
+@pytest.fixture(scope="module")
+def cheap_hashes() -> Iterator[None]:
+    """The contract is about answers; what a hash costs is tested where hashes are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashing, "ARGON2_MEMORY_KIB", 64)
+        patch.setattr(hashing, "SCRYPT_LOG_N", 6)
+        yield
+
+
+@pytest.fixture(scope="module", params=STORES, ids=lambda make: make.__name__)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cheap_hashes: None) -> AccountStore:
+    made: AccountStore = request.param(tmp_path_factory.mktemp("store"))
     return made
 
 
