@@ -105,6 +105,16 @@ class Client:
         return bool(self._output)
 
     @property
+    def pending(self) -> int:
+        """Bytes that wait in the output."""
+        return sum(map(len, self._output))
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something was said that nobody read yet."""
+        return self._reader.is_inside
+
+    @property
     def owed(self) -> int:
         """How many answers are still to come."""
         return len(self._owed)
