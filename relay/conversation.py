@@ -52,6 +52,7 @@ class Conversation:
         self.is_broken = False
         self.facts: TlsFacts | None = None
         self.delivered = 0
+        self.opened = time.monotonic()
         self._socket: socket.socket | None = None
         self._tls: TlsStream | None = None
         self._seconds = -1.0
