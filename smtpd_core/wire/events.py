@@ -19,11 +19,13 @@ class Waiting(Enum):
 
     NEED_BYTES = "the core needs bytes from the client"
     AWAITING_VERDICT = "the core waits for accept, refuse or supply"
+    OUTPUT_FULL = "16 KiB of replies wait: send what take_output() gives, then ask again; no bytes are needed"
     ENDED = "the dialogue is over; send what is in the output and close"
 
 
 NEED_BYTES = Waiting.NEED_BYTES
 AWAITING_VERDICT = Waiting.AWAITING_VERDICT
+OUTPUT_FULL = Waiting.OUTPUT_FULL
 ENDED = Waiting.ENDED
 
 
@@ -100,7 +102,10 @@ class Upgrade:
 
 @dataclass(slots=True)
 class NeedSecret:
-    """(verdict, by supply) A mechanism needs the store. See smtpd_core.wire.sasl for kinds and answers."""
+    """(verdict, by supply) A mechanism needs the store. See smtpd_core.wire.sasl.exchange for kinds and answers.
+
+    refuse(reply) ends the exchange, with 454 4.7.0 where no reply is given (the back end failed).
+    """
 
     mechanism: str
     user: str
@@ -110,10 +115,14 @@ class NeedSecret:
 
 @dataclass(slots=True)
 class Authenticated:
-    """(verdict) AUTH succeeded for `identity`: accept() says 235, refuse(reply) forgets it."""
+    """(verdict) AUTH succeeded for `identity`: accept() says 235, refuse(reply) forgets it.
+
+    `acts_as` is the authorisation identity that it asked for, "" for its own: the floor above must check it.
+    """
 
     mechanism: str
     identity: str
+    acts_as: str = ""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,146 @@
+"""Lines of commands and of AUTH's responses: only CRLF ends one, and each has its limit.
+
+A line with a NUL, a bare CR or a bare LF, or over its limit, is answered at once, and the rest up to CRLF is dropped.
+What comes first in the order of octets decides, so that every split of the bytes is answered alike.
+A line that comes in small pieces is searched only where it is new.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from smtpd_core.wire import login, replies
+from smtpd_core.wire.events import NEED_BYTES, Event, Waiting
+from smtpd_core.wire.rules import Phase
+
+if TYPE_CHECKING:
+    from smtpd_core.wire.server import ServerProtocol
+
+MAX_SASL = 16_384
+
+_BAD = re.compile(rb"\x00|\r(?=[^\n])|\n(?<!\r\n)")
+_AUTH = re.compile(rb"AUTH ", re.IGNORECASE)
+_HTTP = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE", "PRI"})
+
+
+def read_command(p: ServerProtocol) -> Event | Waiting | None:
+    """One command line: looked up, judged by order and gates, then its step."""
+    data, at = p._data, p._at
+    end = data.find(b"\n", p._scanned)
+    if end < 0 or data.find(b"\r", at, end) != end - 1 or end - at >= p.settings.max_command_line:
+        line = _odd_line(p, p.settings.max_command_line)
+        if not isinstance(line, bytes):
+            return line
+    else:
+        line = data[at : end - 1]
+        p._at = p._scanned = end + 1
+    try:
+        text = str(line, "utf-8")
+    except UnicodeDecodeError:
+        return p.complain(replies.not_text_500)
+    if "\0" in text:
+        return p.complain(replies.bad_line_500)
+    verb, _, argument = text.partition(" ")
+    command = p.table.get(verb)
+    if command is None:
+        verb = verb.upper() if verb.isascii() else ""
+        command = p.table.get(verb.rstrip())
+        if command is None:
+            return _unknown(p, verb, text)
+    if argument[-1:] in (" ", "\t"):  # RFC 5321 4.1.1: trailing white space is tolerated
+        argument = argument.rstrip(" \t")
+    if p.observer is not None:
+        p.observer.command(_masked(command.verb, text))
+    if command.needs_tls and not p.tls_is_on:
+        return p.complain(replies.tls_required_530)
+    if command.needs_login and not p.identity:
+        return p.complain(replies.login_required_530)
+    refusal = command.refusals[p.phase]
+    if refusal is not None:
+        return p.complain(refusal)
+    return command.step(p, argument)
+
+
+def _masked(verb: str, text: str) -> str:
+    """AUTH's initial response is a secret."""
+    if verb != "AUTH":
+        return text
+    words = text.split(" ", 2)
+    return " ".join(words[:2] + ["****"] if len(words) > 2 else words)
+
+
+def _unknown(p: ServerProtocol, verb: str, text: str) -> Event | None:
+    if p.observer is not None:
+        p.observer.command(text)
+    if verb in _HTTP:
+        p.say_and_end(replies.not_http_421)
+        return None
+    return p.complain(replies.unknown_command_500)
+
+
+def read_response(p: ServerProtocol) -> bytes | Event | Waiting | None:
+    """One line of an AUTH exchange, without its CRLF; or what happened instead."""
+    line = _odd_line(p, MAX_SASL)
+    if isinstance(line, bytes) and p.observer is not None:
+        p.observer.command("****")
+    return line
+
+
+def _odd_line(p: ServerProtocol, limit: int) -> bytes | Event | Waiting | None:
+    """The slow path: lines in pieces, bad lines, long lines. The line without its CRLF, or what happened instead."""
+    if p._later:
+        p._data = p._data[p._at :] + b"".join(p._later)
+        p._later.clear()
+        p._scanned -= p._at
+        p._at = 0
+    data, at = p._data, p._at
+    bad = _BAD.search(data, p._scanned)
+    end = data.find(b"\r\n", p._scanned)
+    stop = bad.start() if bad else len(data)
+    if 0 <= end < stop:
+        stop = end + 2
+    if stop - at > limit and _AUTH.match(data, at):
+        limit = MAX_SASL
+    # 1 over the limit, 2 bad octets, 3 whole, 4 not whole yet
+    if stop - at > limit:
+        p._at = p._scanned = at + limit
+        return _drop(p, too_long=True)
+    if bad and (end < 0 or bad.start() < end):
+        p._at = p._scanned = bad.end()
+        return _drop(p, too_long=False)
+    if end >= 0:
+        p._at = p._scanned = end + 2
+        return data[at:end]
+    p._scanned = max(at, len(data) - 1) if data[-1:] == b"\r" else len(data)
+    return NEED_BYTES
+
+
+def _drop(p: ServerProtocol, *, too_long: bool) -> Event | Waiting | None:
+    """Answer now; what follows up to CRLF is not looked at."""
+    in_login = p.phase is Phase.LOGIN
+    p.reading = _dropping
+    if p.observer is not None:
+        p.observer.command("****" if in_login else "(a line that is none)")
+    if in_login:
+        found = login.too_long(p) if too_long else login.bad_line(p)
+    else:
+        found = p.complain(replies.line_too_long_500 if too_long else replies.bad_line_500)
+    if p.phase is not Phase.ENDED:
+        p.reading = _dropping
+    return found
+
+
+def _dropping(p: ServerProtocol) -> Waiting | None:
+    if p._later:
+        p._data = p._data[p._at :] + b"".join(p._later)
+        p._later.clear()
+        p._at = 0
+    end = p._data.find(b"\r\n", p._at)
+    if end >= 0:
+        p._at = p._scanned = end + 2
+        p.read_commands()
+        return None
+    # A CR at the end may be the first half.
+    p._at = p._scanned = len(p._data) - (p._data[-1:] == b"\r" and p._at < len(p._data))
+    return NEED_BYTES

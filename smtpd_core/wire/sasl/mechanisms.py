@@ -1,0 +1,44 @@
+"""The mechanisms that the server knows, as rows: name, how an exchange is made, what it needs.
+
+A new mechanism is a file beside this one and a row here; nothing else in the core knows their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from smtpd_core.wire.sasl.cram import CramMd5
+from smtpd_core.wire.sasl.exchange import Exchange, Surroundings
+from smtpd_core.wire.sasl.plain import Login, Plain
+from smtpd_core.wire.sasl.scram import Scram
+
+
+@dataclass(frozen=True, slots=True)
+class Mechanism:
+    """One row. `kind` is what the store must be able to answer (accounts.store); `clear_text` mechanisms show the
+    secret and so want TLS; `server_first` mechanisms take no initial response."""
+
+    name: str
+    kind: str
+    start: Callable[[Surroundings], Exchange]
+    clear_text: bool = False
+    server_first: bool = False
+    needs_binding: bool = False
+
+
+def _scram(kind: str, plus: bool) -> Callable[[Surroundings], Exchange]:
+    return lambda surroundings: Scram(kind, plus=plus, surroundings=surroundings)
+
+
+_ROWS = (
+    Mechanism("SCRAM-SHA-256-PLUS", "scram-sha-256", _scram("scram-sha-256", True), needs_binding=True),
+    Mechanism("SCRAM-SHA-1-PLUS", "scram-sha-1", _scram("scram-sha-1", True), needs_binding=True),
+    Mechanism("SCRAM-SHA-256", "scram-sha-256", _scram("scram-sha-256", False)),
+    Mechanism("SCRAM-SHA-1", "scram-sha-1", _scram("scram-sha-1", False)),
+    Mechanism("CRAM-MD5", "cleartext", lambda around: CramMd5(around.hostname), server_first=True),
+    Mechanism("PLAIN", "password", lambda around: Plain(), clear_text=True),
+    Mechanism("LOGIN", "password", lambda around: Login(), clear_text=True),
+)
+
+MECHANISMS = {row.name: row for row in _ROWS}
