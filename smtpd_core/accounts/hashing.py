@@ -55,6 +55,11 @@ def hash_password(password: str) -> str:
     return f"$scrypt$ln={SCRYPT_LOG_N},r={SCRYPT_R},p={SCRYPT_P}${_b64(salt)}${_b64(digest)}"
 
 
+def plain(password: str) -> str:
+    """The stored form that keeps the password itself; CRAM-MD5 needs it. Raises ValueError as hash_password does."""
+    return "{PLAIN.B64}" + base64.b64encode(_prepared(password)).decode()
+
+
 def matches(stored: str, password: str) -> bool:
     """Whether `password` is the one that is stored. Raises HashUnusable."""
     scheme, rest = _split(stored)

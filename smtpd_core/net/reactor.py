@@ -135,13 +135,11 @@ class Reactor:
         self._is_paused = False
         self._is_halted = False
         self._draining: list[Connection] = []
-        self._post: Post | None = None
 
     # -- leading
 
     def lead(self, turn: Turn, post: Post) -> None:
         """Poll and run turns until the lead is lost or the reactor has stopped."""
-        self._post = post
         ready = self._ready
         while not self._is_over:
             for _ in range(len(ready)):
@@ -155,7 +153,7 @@ class Reactor:
                     self._hand_back(connection, after)
                     return
                 self._settle(connection, after)
-            self._gather()
+            self._gather(post)
 
     def poke(self) -> None:
         """A slot is free and somebody waits for one."""
@@ -167,7 +165,7 @@ class Reactor:
         if not self.mailbox.put(connection):
             connection.socket.close()  # the reactor is over; nobody else has this connection
 
-    def _gather(self) -> None:
+    def _gather(self, post: Post) -> None:
         """Take letters, then poll: for as long as the next deadline allows where there is nothing to do."""
         ready = self._ready
         letters = self.mailbox.take_all() if ready else self.mailbox.go_to_sleep()
@@ -179,7 +177,7 @@ class Reactor:
                 else:
                     letter()
         if self._in_line:
-            self._serve_lines()
+            self._serve_lines(post)
         if self._is_over:
             return
         timeout = 0.0 if ready or letters else self._deadlines.wait(time.monotonic())
@@ -329,14 +327,12 @@ class Reactor:
             self._set_due(connection, self.house.timeouts.hook_wait)
             self.waited_count += 1
 
-    def _serve_lines(self) -> None:
+    def _serve_lines(self, post: Post) -> None:
         """Let the head of each line try again where there is room. Called before every poll, with the mailbox set to
         ring, so that a slot freed from now on wakes the poll."""
         for line in self._lines.values():
-            if line and self.pool.has_room(line[0].wanted):
+            if line and self.pool.has_room(post, line[0].wanted):
                 self._leave_line(line.popleft())
-        if not self._in_line and self._post is not None:
-            self.pool.waits_no_more(self._post)
 
     def _leave_line(self, connection: Connection) -> None:
         self._in_line -= 1
@@ -493,7 +489,7 @@ class Reactor:
 
     def _linger(self, connection: Connection) -> None:
         """Our side is closed; what the client still sends is read and dropped, so that no RST destroys the reply."""
-        if self._lingerers >= _LINGERERS or self._is_over:
+        if self._lingerers >= _LINGERERS or self._is_stopping:
             self._drop(connection)
             return
         try:

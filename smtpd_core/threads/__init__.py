@@ -1,6 +1,7 @@
 """Every thread, lock and condition of the project; nothing else imports `threading` or `queue`."""
 
 from smtpd_core.threads.books import Post
+from smtpd_core.threads.crew import Crew
 from smtpd_core.threads.loop import Condition, Lock, Loop, start_loop
 from smtpd_core.threads.mailbox import Mailbox, PollMailbox
 from smtpd_core.threads.meter import HookMeter, Share
@@ -9,6 +10,7 @@ from smtpd_core.threads.ticket import Ticket, resolve_all
 
 __all__ = [
     "Condition",
+    "Crew",
     "HookMeter",
     "Lock",
     "Loop",

@@ -129,10 +129,10 @@ class Books:
         with self._lock:
             share = meter.share
             if share is not None and share.held >= share.limit(self.maximum):
-                return self._no_slot(worker)
+                return False, None
             if not worker.has_slot:
                 if self.slots_held >= self.maximum:
-                    return self._no_slot(worker)
+                    return False, None
                 self.slots_held += 1
                 worker.has_slot = True
             if share is not None:
@@ -160,18 +160,16 @@ class Books:
             self._give_slot_back(worker)
             return self._waiting()
 
-    def has_room(self, meter: HookMeter | None) -> bool:
-        """Whether enter() would find a slot now; asked by a reactor for the head of its waiting list."""
+    def has_room(self, post: Post, meter: HookMeter | None) -> bool:
+        """Whether enter() would find a slot now, for the head of a waiting list. Where not, the reactor is poked once
+        when one is given back. (Noting that already in enter() lost a wake-up: a leader deposed between entering in
+        vain and handing back has a successor that still knows of nobody who waits.)"""
         with self._lock:
             share = meter.share if meter is not None else None
-            if share is not None and share.held >= share.limit(self.maximum):
-                return False
-            return self.slots_held < self.maximum
-
-    def waits_no_more(self, post: Post) -> None:
-        """The waiting list of this reactor is empty."""
-        with self._lock:
-            post.waits = False
+            if self.slots_held < self.maximum and (share is None or share.held < share.limit(self.maximum)):
+                return True
+            post.waits = True
+            return False
 
     # -- taking and losing the lead
 
@@ -300,22 +298,18 @@ class Books:
 
     # -- within the lock
 
-    def _no_slot(self, worker: Worker) -> tuple[bool, None]:
-        # Every post waits: a thread that stepped down has no post of its own, and a poke too many costs nothing.
-        for post in self.posts if worker.post is None else (worker.post,):
-            post.waits = True
-        return False, None
-
     def _give_slot_back(self, worker: Worker) -> None:
         if worker.has_slot:
             worker.has_slot = False
             self.slots_held -= 1
 
     def _waiting(self) -> Pokes:
+        pokes: Pokes = ()
         for post in self.posts:
             if post.waits:
-                return tuple(post.work for post in self.posts if post.waits)
-        return ()
+                post.waits = False
+                pokes += (post.work,)
+        return pokes
 
     def _appoint(self, post: Post) -> Successor:
         if self.followers:

@@ -179,12 +179,9 @@ class ThreadPool:
         current = threading.current_thread()
         return any(worker.thread is current for worker in list(self._books.workers))
 
-    def has_room(self, meter: HookMeter | None) -> bool:
-        """Whether a hook of this meter would find a slot now."""
-        return self._books.has_room(meter)
-
-    def waits_no_more(self, post: Post) -> None:
-        self._books.waits_no_more(post)
+    def has_room(self, post: Post, meter: HookMeter | None) -> bool:
+        """Whether a hook of this meter would find a slot now; if not, the reactor will be poked."""
+        return self._books.has_room(post, meter)
 
     # -- threads
 

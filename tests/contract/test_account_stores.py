@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from smtpd_core.accounts import MemoryStore, UserAccount
+from smtpd_core.accounts import MemoryStore, UserAccount, hashing
+from smtpd_core.accounts.callable import CallableStore
+from smtpd_core.accounts.chain import ChainStore
+from smtpd_core.accounts.entry import Entry, stored_forms
+from smtpd_core.accounts.hashing import hash_password
+from smtpd_core.accounts.password_file import PasswordFileStore, create
+from smtpd_core.accounts.sql import SqlStore, sqlite
 from smtpd_core.accounts.store import Account, AccountStore
 from smtpd_core.wire.sasl.verifier import ScramVerifier, make_verifier
 
@@ -20,12 +28,93 @@ def memory(folder: Path) -> AccountStore:
     return MemoryStore(PEOPLE)
 
 
-STORES: tuple[Callable[[Path], AccountStore], ...] = (memory,)
+def toml_file(folder: Path) -> AccountStore:
+    create(folder / "users.toml")
+    store = PasswordFileStore(folder / "users.toml")
+    for person in PEOPLE:
+        kinds = ("password", "scram-sha-1", "scram-sha-256", "nt-hash")
+        store.add(Entry(person.without_password(), stored_forms(person.password, kinds)))
+    return PasswordFileStore(folder / "users.toml")
 
 
-@pytest.fixture(params=STORES, ids=lambda make: make.__name__)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> AccountStore:
-    made: AccountStore = request.param(tmp_path)
+def lines_in_clear(folder: Path) -> AccountStore:
+    create(folder / "passwd")
+    store = PasswordFileStore(folder / "passwd")
+    for person in PEOPLE:
+        store.add(Entry(person.without_password(), stored_forms(person.password, ["cleartext"])))
+    return store
+
+
+def htpasswd(folder: Path) -> AccountStore:
+    (folder / "htpasswd").write_text(
+        f"ann:{hash_password(ANN.password)}:::Ann Other:::"
+        "email=ann@example.test addresses=@example.net may_act_as=bob\n"
+        f"# a comment\n\nbob@example.test:{hash_password(BOB.password)}\n"
+    )
+    return PasswordFileStore(folder / "htpasswd")
+
+
+def filled(store: SqlStore, kinds: Iterable[str]) -> SqlStore:
+    store.init()
+    for person in PEOPLE:
+        store.add(Entry(person.without_password(), stored_forms(person.password, kinds)))
+    return store
+
+
+def sqlite_table(folder: Path) -> AccountStore:
+    return filled(SqlStore(sqlite(folder / "users.db")), ("password", "scram-sha-256"))
+
+
+def sqlite_query(folder: Path) -> AccountStore:
+    """A table of another program, read through the operator's query."""
+    path = folder / "shop.db"
+    with contextlib.closing(sqlite3.connect(path)) as shop:
+        shop.execute("CREATE TABLE customer (login, secret, label, mail, box, role, active)")
+        rows = [("ann", ANN.password, "Ann Other", "ann@example.test", "@example.net", "bob", 1)]
+        rows += [(BOB.user_name, BOB.password, "", None, None, None, 1), ("eve", "secret", "", "", "", "", 0)]
+        shop.executemany("INSERT INTO customer VALUES (?, '{PLAIN}' || ?, ?, ?, ?, ?, ?)", rows)
+        shop.commit()
+    return SqlStore(
+        sqlite(path),
+        query="SELECT login AS user_name, secret AS password, label AS display_name, mail AS email, box AS addresses,"
+        " role AS may_act_as, active FROM customer WHERE login = :user",
+        kinds=("password", "cleartext", "nt-hash", "scram-sha-1", "scram-sha-256"),
+    )
+
+
+def callable_store(folder: Path) -> AccountStore:
+    people = MemoryStore(PEOPLE)
+    return CallableStore(people.verify)
+
+
+def chain(folder: Path) -> AccountStore:
+    return ChainStore([MemoryStore([ANN]), sqlite_table(folder), CallableStore(lambda user, password: None)])
+
+
+STORES: tuple[Callable[[Path], AccountStore], ...] = (
+    memory,
+    toml_file,
+    lines_in_clear,
+    htpasswd,
+    sqlite_table,
+    sqlite_query,
+    callable_store,
+    chain,
+)
+
+
+@pytest.fixture(scope="module")
+def cheap_hashes() -> Iterator[None]:
+    """The contract is about answers; what a hash costs is tested where hashes are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashing, "ARGON2_MEMORY_KIB", 64)
+        patch.setattr(hashing, "SCRYPT_LOG_N", 6)
+        yield
+
+
+@pytest.fixture(scope="module", params=STORES, ids=lambda make: make.__name__)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cheap_hashes: None) -> AccountStore:
+    made: AccountStore = request.param(tmp_path_factory.mktemp("store"))
     return made
 
 

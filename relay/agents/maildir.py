@@ -1,0 +1,138 @@
+"""Delivery into Maildirs: tmp, fsync, rename to new, fsync of the directory.
+
+A file's name holds the queue id and the recipient's number, and is the same at every attempt: a claim that is not the
+first looks for it in new/ and cur/ before it writes, so that a crash between delivery and settling makes no copy.
+Content is kept byte for byte, line ends included, behind Return-Path, Delivered-To and the trace.
+Thread: any courier; one mailbox may be written by several at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from relay.agents.agent import OpenBody, outcome, pieces
+from relay.agents.trouble import local_trouble
+from relay.mail import Outcome, Parcel, Result, Stop
+
+WINDOW = 262_144
+
+# The server lets none of these into an envelope; an embedding program may, and a header line may not be cut by one.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class MaildirAgent:
+    """Destinations "maildir:PATH"; a missing Maildir is made, readable by its owner only."""
+
+    def __init__(self, hostname: str = "localhost") -> None:
+        # The name's last part by Maildir's own rules: no slash, no colon.
+        self._hostname = hostname.replace("/", "\\057").replace(":", "\\072") or "localhost"
+
+    def deliver(self, parcel: Parcel, open_body: OpenBody, now: float) -> list[Outcome]:
+        path = parcel.destination.partition(":")[2]
+        try:
+            make_maildir(path)
+        except OSError as error:
+            return [local_trouble(stop, error, now) for stop in parcel.stops]
+        outcomes = []
+        written = False
+        for stop in parcel.stops:
+            try:
+                written |= self._put(path, parcel, stop, open_body)
+            except OSError as error:
+                outcomes.append(local_trouble(stop, error, now))
+            else:
+                outcomes.append(outcome(stop, Result.DELIVERED, now, code=250, enhanced="2.0.0", text="in the mailbox"))
+        if written:
+            # One sync for the directory entries of all stops; only behind it are they delivered.
+            try:
+                sync_directory(os.path.join(path, "new"))
+            except OSError as error:
+                return [local_trouble(stop, error, now) for stop in parcel.stops]
+        return outcomes
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+    def _put(self, path: str, parcel: Parcel, stop: Stop, open_body: OpenBody) -> bool:
+        """False where an earlier claim had delivered it already."""
+        name = file_name(parcel, stop, self._hostname)
+        if parcel.attempt > 1 and is_there(path, name):
+            return False
+        draft = os.path.join(path, "tmp", name)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "wb", buffering=0) as file:
+                for piece in pieces(parcel, open_body, WINDOW, headers(parcel, stop)):
+                    write_all(file.fileno(), piece)
+                os.fsync(file.fileno())
+            os.rename(draft, os.path.join(path, "new", name))
+        except BaseException:
+            remove_if_there(draft)
+            raise
+        return True
+
+
+def file_name(parcel: Parcel, stop: Stop, hostname: str) -> str:
+    return f"{int(parcel.envelope.arrived)}.{parcel.message_id}R{stop.number}.{hostname}"
+
+
+def headers(parcel: Parcel, stop: Stop) -> bytes:
+    """What final delivery adds on top (RFC 5321 4.4)."""
+    lines = f"Return-Path: <{parcel.envelope.sender}>", f"Delivered-To: {stop.recipient.address}"
+    return "".join(f"{_CONTROL.sub('?', line)}\r\n" for line in lines).encode("utf-8", "replace")
+
+
+def is_there(path: str, name: str) -> bool:
+    """In new/ under its name, in cur/ with the flags a reader added."""
+    if os.path.exists(os.path.join(path, "new", name)):
+        return True
+    with os.scandir(os.path.join(path, "cur")) as entries:
+        return any(entry.name.partition(":")[0] == name for entry in entries)
+
+
+def make_maildir(path: str) -> None:
+    new = os.path.join(path, "new")
+    if os.path.isdir(new):
+        return
+    missing = path
+    above = []
+    while not os.path.isdir(missing):
+        above.append(missing)
+        missing = os.path.dirname(os.path.abspath(missing))
+    for one in reversed(above):
+        make_directory(one)
+    for part in ("tmp", "cur", "new"):
+        make_directory(os.path.join(path, part))
+    for one in [path, *(os.path.dirname(os.path.abspath(folder)) for folder in above)]:
+        sync_directory(one)
+
+
+def make_directory(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass  # another courier made it a moment ago
+
+
+def sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def remove_if_there(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise

@@ -1,0 +1,181 @@
+"""Delivery to a next hop by SMTP or LMTP: "mx:DOMAIN", "smtp:HOST:PORT[,HOST:PORT...]", "lmtp:HOST:PORT", "lmtp:PATH".
+
+Hosts are tried in the order of the plan while the trouble is the host's; recipients share transactions within the
+hop's limits; connections come from and go back to the idle ones. At least once: where an answer to the final dot is
+lost the message is tried again, and may arrive twice.
+Thread: any courier, several at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relay.agents.agent import OpenBody, pieces
+from relay.agents.fitting import Misfit, fitted
+from relay.conversation import Conversation
+from relay.hop import Hop, Load, Manners, TlsLevel, TlsTrouble, Trouble, Word
+from relay.idle import IdleConnections
+from relay.judge import host_is_in_trouble, judged
+from relay.mail import Outcome, Parcel, Result, Stop
+from relay.plan import NoRoute, Plan
+from smtpd_core.wire.client import Observer
+
+# Addresses tried in one attempt. RFC 5321 5.1 asks for at least two; more than this only makes a dead domain slow.
+MAX_HOPS = 6
+
+
+class SmtpAgent:
+    """`plan_of(destination)` gives the hops (raises NoRoute); `manners_of(destination)` how to talk to them."""
+
+    def __init__(
+        self,
+        plan_of: Callable[[str], Plan],
+        manners_of: Callable[[str], Manners],
+        idle: IdleConnections,
+        observer: Callable[[Hop], Observer | None] | None = None,
+    ) -> None:
+        self._plan_of = plan_of
+        self._manners_of = manners_of
+        self._idle = idle
+        self._observer = observer
+
+    def deliver(self, parcel: Parcel, open_body: OpenBody, now: float) -> list[Outcome]:
+        try:
+            plan = self._plan_of(parcel.destination)
+        except NoRoute as error:
+            return [error.outcome(stop.number, now) for stop in parcel.stops]
+        return _Attempt(self, parcel, open_body, now).run(plan)
+
+    def close(self) -> None:
+        self._idle.close()
+
+    # Connections
+
+    def connect(self, hop: Hop, manners: Manners, *, fresh: bool) -> tuple[Conversation, bool]:
+        """A conversation ready for a transaction, and whether it was a kept one. Raises Trouble."""
+        if not fresh:
+            kept = self._idle.lend(hop, manners)
+            if kept is not None:
+                return kept, True
+        observer = self._observer(hop) if self._observer else None
+        conversation = Conversation(hop, manners, observer)
+        try:
+            conversation.open()
+        except TlsTrouble:
+            conversation.close()
+            # No policy asked for TLS: an unencrypted delivery is better than none. With credentials it is not.
+            if manners.tls is not TlsLevel.OPPORTUNISTIC or manners.credentials is not None:
+                raise
+            conversation = Conversation(hop, manners, observer)
+            self._open_or_close(conversation)
+        except Trouble:
+            conversation.close()
+            raise
+        return conversation, False
+
+    @staticmethod
+    def _open_or_close(conversation: Conversation) -> None:
+        try:
+            conversation.open(without_tls=True)
+        except Trouble:
+            conversation.close()
+            raise
+
+    def manners_of(self, destination: str) -> Manners:
+        return self._manners_of(destination)
+
+    def give(self, conversation: Conversation) -> None:
+        self._idle.give(conversation)
+
+
+class _Attempt:
+    """One parcel's way along its plan."""
+
+    def __init__(self, agent: SmtpAgent, parcel: Parcel, open_body: OpenBody, now: float) -> None:
+        self._agent = agent
+        self._parcel = parcel
+        self._open_body = open_body
+        self._now = now
+        self._manners = agent.manners_of(parcel.destination)
+        self._left = list(parcel.stops)
+        self._done: dict[int, Outcome] = {}
+
+    def run(self, plan: Plan) -> list[Outcome]:
+        hops = plan.hops[:MAX_HOPS]
+        for n, hop in enumerate(hops):
+            words, remote = self._at(hop)
+            last_hop = n + 1 == len(hops)
+            again = []
+            for stop, word in words:
+                if not last_hop and host_is_in_trouble(word):
+                    again.append(stop)
+                self._done[stop.number] = self._outcome(stop, word, remote)
+            self._left = again
+            if not again:
+                break
+        return [self._done[stop.number] for stop in self._parcel.stops]
+
+    def _at(self, hop: Hop) -> tuple[list[tuple[Stop, Word]], str]:
+        """The last word of this hop on each stop that is left."""
+        remote = f"{hop.host} [{hop.address}]"
+        words: list[tuple[Stop, Word]] = []
+        stops = self._left
+        fresh = False
+        while stops:
+            try:
+                conversation, was_kept = self._agent.connect(hop, self._manners, fresh=fresh)
+            except Trouble as trouble:
+                return words + [(stop, trouble.word) for stop in stops], remote
+            batch = stops[: conversation.rcpt_limit()]
+            said = self._transaction(conversation, batch)
+            if was_kept and conversation.is_broken and all(w.answer is None and w.step == "mail" for w in said):
+                # The hop closed a resting connection just now; nothing was begun, so a new one is no second attempt.
+                conversation.close()
+                fresh = True
+                continue
+            self._agent.give(conversation)
+            stops = stops[len(batch) :]
+            put_off = {
+                stop.number
+                for stop, word in zip(batch, said, strict=True)
+                if judged(word).kind == "too many recipients"
+            }
+            if len(put_off) < len(batch):
+                # Some were taken: the rest goes in a transaction of its own, now (RFC 5321 4.5.3.1.10).
+                stops = [stop for stop in batch if stop.number in put_off] + stops
+            else:
+                put_off = set()
+            words.extend((s, w) for s, w in zip(batch, said, strict=True) if s.number not in put_off)
+        return words, remote
+
+    def _transaction(self, conversation: Conversation, batch: list[Stop]) -> list[Word]:
+        parcel = self._parcel
+        load = Load(
+            sender=parcel.envelope.sender,
+            recipients=tuple(stop.recipient for stop in batch),
+            parameters=parcel.envelope.parameters,
+            size=len(parcel.trace) + parcel.size,
+            pieces=lambda size: pieces(parcel, self._open_body, size),
+            body=parcel.envelope.parameters.body,
+            utf8=parcel.envelope.parameters.smtputf8,
+        )
+        try:
+            load = fitted(load, conversation.client.extensions)
+        except Misfit as misfit:
+            return [Word("mail", misfit.answer) for _ in batch]
+        return conversation.deliver(load)
+
+    def _outcome(self, stop: Stop, word: Word, remote: str) -> Outcome:
+        verdict = judged(word, lmtp=self._manners.lmtp)
+        answer = word.answer
+        return Outcome(
+            stop.number,
+            verdict.result,
+            code=answer.code if answer else 0,
+            enhanced=(answer.enhanced if answer else "") or verdict.enhanced,
+            text=answer.text if answer else word.error,
+            remote=remote,
+            at=self._now,
+            scope=verdict.scope,
+            dsn_passed_on=word.dsn_passed_on and verdict.result in (Result.RELAYED, Result.DELIVERED),
+        )

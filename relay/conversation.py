@@ -1,0 +1,493 @@
+"""One connection to a next hop: the only place of the relay that holds a socket.
+
+It drives the pure client of wire/client.py: connect, greeting, hello, STARTTLS, log-in, then transactions, each step
+within its time. Sockets block, with time-outs; a reply is looked for between any two pieces of content.
+Rules: credentials never go out in clear text, but on loopback where that was allowed. Content after which the
+connection is lost counts as not delivered: the message may arrive twice, it is never lost.
+Thread: one courier at a time.
+Not here: which hop (mx.py), what an answer means (judge.py), keeping connections (idle.py).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+
+from certs.facts import TlsFacts
+from relay.hop import Hop, Load, Manners, TlsLevel, TlsStream, TlsTrouble, Trouble, Word
+from smtpd_core.wire.answers import Answer, BrokenAnswer
+from smtpd_core.wire.client import Answered, Client, Observer, Step, mail_parameters, rcpt_parameters
+from smtpd_core.wire.sasl.client import SaslError, chosen
+
+# Commands sent before their answers are read: a group this small fits any socket buffer in both directions, so that
+# two ends that both only write can't lock each other (RFC 2920 3.1).
+GROUP = 100
+# Content up to this rides in one send with the envelope where the hop offers CHUNKING and PIPELINING.
+SMALL = 16_384
+# How long one send may block before a reply is looked for; a hop that says 552 and stops reading is heard then.
+SEND_SLICE = 2.0
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """IP addresses of a host by the system's resolver, in its order. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class Conversation:
+    """open() once, then deliver() as often as may be, then close()."""
+
+    def __init__(self, hop: Hop, manners: Manners, observer: Observer | None = None) -> None:
+        self.hop = hop
+        self.manners = manners
+        self.client = Client(lmtp=manners.lmtp, observer=observer)
+        self.is_broken = False
+        self.facts: TlsFacts | None = None
+        self.delivered = 0
+        self.opened = time.monotonic()
+        self._socket: socket.socket | None = None
+        self._tls: TlsStream | None = None
+        self._seconds = -1.0
+        self._closing: Answer | None = None  # the 421 after which nothing more is to be expected
+
+    # Opening
+
+    def open(self, *, without_tls: bool = False) -> None:
+        """Connect and come as far as a transaction may begin. Raises Trouble, after which only close() is of use."""
+        try:
+            self._open(without_tls)
+        except Trouble:
+            self.is_broken = True
+            raise
+
+    def _open(self, without_tls: bool) -> None:
+        times = self.manners.times
+        self._connect(times.connect)
+        if self.manners.implicit_tls:
+            self._start_tls()
+        self._positive(Step.GREETING, times.greeting)
+        self._hello()
+        if not self.manners.implicit_tls and not without_tls:
+            self._upgrade()
+        self._log_in()
+
+    def _connect(self, seconds: float) -> None:
+        hop = self.hop
+        try:
+            if hop.port == 0:
+                self._socket = socket.socket(socket.AF_UNIX)
+                self._socket.settimeout(seconds)
+                self._socket.connect(hop.address)
+                return
+            source = (self.manners.source_address, 0) if self.manners.source_address else None
+            self._socket = socket.create_connection((hop.address, hop.port), seconds, source_address=source)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            what = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise Trouble("connect", f"connect to {hop}: {what}") from None
+
+    def _hello(self) -> None:
+        manners, client = self.manners, self.client
+        client.hello(manners.hello, extended=manners.extended)
+        answered = self._answer(manners.times.hello)
+        if answered.answer.is_permanent and manners.extended and not manners.lmtp:
+            # 5xx to EHLO: an old server; whatever needs an extension finds out that there is none.
+            client.hello(manners.hello, extended=False)
+            answered = self._answer(manners.times.hello)
+        if not answered.answer.is_positive:
+            raise Trouble(Step.HELLO.value, "", answered.answer)
+
+    def _upgrade(self) -> None:
+        level = self.manners.tls
+        if level is TlsLevel.NONE:
+            return
+        must = level in (TlsLevel.REQUIRE, TlsLevel.VERIFY)
+        if "STARTTLS" not in self.client.extensions or self.manners.open_tls is None:
+            if must:
+                why = "offers no STARTTLS" if self.manners.open_tls is not None else "can't be reached by TLS from here"
+                raise Trouble("tls", f"{self.hop} {why}, which its route requires")
+            return
+        self.client.starttls()
+        answered = self._answer(self.manners.times.tls)
+        if not answered.answer.is_positive:
+            raise TlsTrouble("tls", "", answered.answer)
+        self._start_tls()
+        self._hello()
+
+    def _start_tls(self) -> None:
+        assert self.manners.open_tls is not None and self._socket is not None
+        deadline = time.monotonic() + self.manners.times.tls
+        try:
+            tls = self.manners.open_tls(self.hop.host)
+            while not tls.handshake():
+                self._send_raw(tls.take_output(), deadline)
+                data = self._recv_raw(deadline)
+                if not data:
+                    raise TlsTrouble("tls", f"{self.hop} closed the connection in the TLS handshake")
+                tls.feed(data)
+            self._send_raw(tls.take_output(), deadline)
+        except TlsTrouble:
+            raise
+        except Exception as error:  # TlsError, OSError: whatever it was, there is no TLS with this hop now
+            raise TlsTrouble("tls", f"TLS with {self.hop}: {error}") from error
+        self._tls = tls
+        self.facts = tls.facts
+        self.client.tls_came_up(tls.facts.bindings)
+
+    def _log_in(self) -> None:
+        manners, client = self.manners, self.client
+        if manners.credentials is None:
+            return
+        on_loopback = self.hop.port == 0 or is_loopback(self.hop.address)
+        if not client.tls_is_up and not (manners.clear_login_allowed and on_loopback):
+            raise Trouble(Step.AUTH.value, f"no TLS with {self.hop}: credentials are not sent in clear text")
+        try:
+            mechanism = chosen(
+                client.extensions.get("AUTH", "").split(),
+                manners.credentials,
+                tls_is_up=client.tls_is_up,
+                bindings=client.bindings,
+                clear_text_allowed=on_loopback,
+            )
+        except SaslError as error:
+            raise Trouble(Step.AUTH.value, f"log-in at {self.hop}: {error}") from None
+        client.log_in(mechanism)
+        answered = self._answer(manners.times.mail)
+        if client.login_error:
+            raise Trouble(Step.AUTH.value, f"log-in at {self.hop}: {client.login_error}")
+        if not answered.answer.is_positive:
+            raise Trouble(Step.AUTH.value, "", answered.answer)
+
+    # Transactions
+
+    @property
+    def remote(self) -> str:
+        return f"{self.hop.host} [{self.hop.address}]"
+
+    def rcpt_limit(self) -> int:
+        """The most recipients of one transaction (RFC 9422; RFC 5321 4.5.3.1.8 promises 100)."""
+        for word in self.client.extensions.get("LIMITS", "").split():
+            name, _, value = word.partition("=")
+            if name.upper() == "RCPTMAX" and value.isdigit() and int(value) > 0:
+                return int(value)
+        return 100
+
+    def mail_limit(self) -> int:
+        """How many transactions this connection may carry (RFC 9422), 0 for any number."""
+        for word in self.client.extensions.get("LIMITS", "").split():
+            name, _, value = word.partition("=")
+            if name.upper() == "MAILMAX" and value.isdigit():
+                return int(value)
+        return 0
+
+    def deliver(self, load: Load) -> list[Word]:
+        """One transaction: the last word on each recipient, in their order. Never raises Trouble; is_broken tells
+        whether the connection is of use afterwards."""
+        words: list[Word | None] = [None] * len(load.recipients)
+        try:
+            self._transact(load, words)
+        except Trouble as trouble:
+            self.is_broken = True
+            for n, word in enumerate(words):
+                if word is None:
+                    words[n] = trouble.word
+        return [word or Word("content", None, "no answer") for word in words]
+
+    def _transact(self, load: Load, words: list[Word | None]) -> None:
+        client, extensions = self.client, self.client.extensions
+        self.delivered += 1
+        pipelining = "PIPELINING" in extensions
+        chunking = self.manners.chunking and "CHUNKING" in extensions
+        try:
+            client.mail(
+                load.sender,
+                mail_parameters(load.parameters, extensions, size=load.size, body=load.body, utf8=load.utf8),
+            )
+        except ValueError as error:
+            self._all(words, Word(Step.MAIL.value, Answer(553, "5.1.7", str(error))))
+            return
+        if not pipelining and not self._mail_is_taken(words):
+            return
+        if pipelining and chunking and load.size <= SMALL and len(load.recipients) <= GROUP and not client.lmtp:
+            self._in_one_send(load, words)
+            return
+        for at in range(0, len(load.recipients), GROUP):
+            last = at + GROUP >= len(load.recipients)
+            self._rcpts(load, words, at, pipelining)
+            if pipelining:
+                if last and not chunking:
+                    client.data()
+                if at == 0:
+                    self._mail_is_taken(words)
+                self._rcpt_answers(words, min(GROUP, len(load.recipients) - at))
+        self._content(load, words, pipelining, chunking)
+
+    def _mail_is_taken(self, words: list[Word | None]) -> bool:
+        answered = self._answer(self.manners.times.mail)
+        if answered.answer.is_positive:
+            return True
+        self._all(words, Word(Step.MAIL.value, answered.answer))
+        return False
+
+    def _rcpts(self, load: Load, words: list[Word | None], at: int, pipelining: bool) -> None:
+        dsn = self.client.extensions
+        for n, recipient in enumerate(load.recipients[at : at + GROUP], at):
+            try:
+                self.client.rcpt(recipient.address, rcpt_parameters(recipient, dsn))
+            except ValueError as error:
+                # The place is kept, so that numbers stay the recipients' own.
+                self.client.rcpt("", "")
+                words[n] = words[n] or Word(Step.RCPT.value, Answer(553, "5.1.3", str(error)))
+            if not pipelining:
+                self._rcpt_answers(words, 1)
+
+    def _rcpt_answers(self, words: list[Word | None], count: int) -> None:
+        for _ in range(count):
+            answered = self._answer(self.manners.times.rcpt)
+            if not answered.answer.is_positive and words[answered.number] is None:
+                words[answered.number] = Word(Step.RCPT.value, answered.answer)
+
+    def _in_one_send(self, load: Load, words: list[Word | None]) -> None:
+        """Envelope and a small content in one group: one round trip for the message (RFC 3030 4.2)."""
+        self._rcpts(load, words, 0, True)
+        self.client.chunk(b"".join(load.pieces(SMALL)), last=True)
+        self._mail_is_taken(words)
+        self._rcpt_answers(words, len(load.recipients))
+        self._last_word(words)
+
+    def _content(self, load: Load, words: list[Word | None], pipelining: bool, chunking: bool) -> None:
+        client, times = self.client, self.manners.times
+        nobody = all(word is not None for word in words)
+        if chunking:
+            if nobody:
+                self._reset()
+            else:
+                self._chunks(load, words)
+            return
+        if not pipelining:
+            if nobody:
+                self._reset()
+                return
+            client.data()
+        answered = self._answer(times.data)
+        if answered.answer.code != 354:
+            self._all(words, Word(Step.DATA.value, answered.answer))
+            if not nobody:
+                self._reset()
+            return
+        if not nobody:
+            for piece in load.pieces(self.manners.window):
+                client.content(piece)
+                if client.pending >= SMALL:
+                    self._flush(times.block)
+                    self._early_word()
+        # With nobody to deliver to, a lone dot ends it, and its answer means nothing (RFC 2920 3.1).
+        client.end_content()
+        self._last_word(words)
+
+    def _chunks(self, load: Load, words: list[Word | None]) -> None:
+        held = b""
+        for piece in load.pieces(self.manners.window):
+            if held:
+                self.client.chunk(held, last=False)
+                self._flush(self.manners.times.block)
+                answered = self._answer(self.manners.times.content)
+                if not answered.answer.is_positive:
+                    self._all(words, Word(Step.CONTENT.value, answered.answer))
+                    self._reset()
+                    return
+            held = piece
+        self.client.chunk(held, last=True)
+        self._last_word(words)
+
+    def _last_word(self, words: list[Word | None]) -> None:
+        client = self.client
+        dsn = "DSN" in client.extensions
+        if not client.lmtp:
+            answered = self._answer(self.manners.times.content)
+            self._all(words, Word(Step.CONTENT.value, answered.answer, "", dsn))
+            return
+        while client.owed:
+            answered = self._answer(self.manners.times.content)
+            if words[answered.number] is None:
+                words[answered.number] = Word(Step.CONTENT.value, answered.answer, "", dsn)
+
+    def _early_word(self) -> None:
+        """A hop may refuse while the content goes out (421, 552): it is heard now, not after the last gigabyte."""
+        self._look()
+        try:
+            answered = self.client.next_answer()
+        except BrokenAnswer as error:
+            raise Trouble(Step.CONTENT.value, f"{self.hop}: {error}") from None
+        if answered is not None:
+            raise Trouble(Step.CONTENT.value, "", answered.answer)
+
+    def _reset(self) -> None:
+        self.client.reset()
+        if not self._answer(self.manners.times.reset).answer.is_positive:
+            self.is_broken = True
+
+    def is_alive(self) -> bool:
+        """Whether a kept connection still is of use: nothing was said or closed meanwhile. Never blocks."""
+        if self.is_broken or self._socket is None:
+            return False
+        try:
+            self._look()
+        except Trouble:
+            self.is_broken = True
+        return not self.is_broken and not self.client.has_unread
+
+    @staticmethod
+    def _all(words: list[Word | None], word: Word) -> None:
+        for n, known in enumerate(words):
+            if known is None:
+                words[n] = word
+
+    # Bytes
+
+    def _positive(self, step: Step, seconds: float) -> Answered:
+        answered = self._answer(seconds)
+        if not answered.answer.is_positive:
+            raise Trouble(step.value, "", answered.answer)
+        return answered
+
+    def _answer(self, seconds: float) -> Answered:
+        """Send what is to be sent and read the next answer, within `seconds`."""
+        client = self.client
+        if client.has_output:
+            self._flush(seconds)
+        step = client.owed_step.value
+        deadline = time.monotonic() + seconds
+        try:
+            while (answered := client.next_answer()) is None:
+                if client.has_output:  # a log-in goes on
+                    self._flush(seconds)
+                self._receive(deadline, step)
+        except BrokenAnswer as error:
+            raise Trouble(step, f"{self.hop}: {error}") from None
+        if answered.answer.code == 421:
+            self._closing = answered.answer
+            self.is_broken = True
+        return answered
+
+    def _receive(self, deadline: float, step: str) -> None:
+        try:
+            data = self._recv_raw(deadline)
+        except OSError as error:
+            if self._closing is not None:
+                raise Trouble(step, "", self._closing) from None
+            what = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise Trouble(step, f"{self.hop}: {what}") from None
+        self._take_in(data, step)
+
+    def _take_in(self, data: bytes, step: str) -> None:
+        if data and self._tls is not None:
+            try:
+                self._tls.feed(data)
+                data = self._tls.read()
+            except Exception as error:  # TlsError: the stream is of no use any more
+                raise Trouble(step, f"TLS with {self.hop}: {error}") from error
+            if not data and not self._tls.ended:
+                return
+        if not data:
+            if self._closing is not None:
+                raise Trouble(step, "", self._closing)
+            raise Trouble(step, f"{self.hop} closed the connection")
+        self.client.receive(data)
+
+    def _look(self) -> None:
+        """Take in what has arrived, without waiting."""
+        assert self._socket is not None
+        try:
+            self._wait_for(0.0)
+            data = self._socket.recv(65_536)
+        except (BlockingIOError, TimeoutError):
+            return
+        except OSError as error:
+            raise Trouble(Step.UNASKED.value, f"{self.hop}: {error.strerror or error}") from None
+        self._take_in(data, Step.UNASKED.value)
+
+    def _flush(self, seconds: float) -> None:
+        output = self.client.take_output()
+        if self._tls is not None:
+            self._tls.write(output)
+            output = self._tls.take_output()
+        try:
+            self._send_raw(output, time.monotonic() + seconds)
+        except OSError as error:
+            # The hop may have said why before it closed.
+            step = self.client.owed_step.value
+            if self._closing is None:
+                self._early_word_after_error()
+            if self._closing is not None:
+                raise Trouble(step, "", self._closing) from None
+            what = "can't send in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise Trouble(step, f"{self.hop}: {what}") from None
+
+    def _early_word_after_error(self) -> None:
+        try:
+            self._look()
+            answered = self.client.next_answer()
+        except (Trouble, BrokenAnswer):
+            return  # it did not say why: the error itself is reported
+        if answered is not None and not answered.answer.is_positive:
+            self._closing = answered.answer
+
+    def _send_raw(self, data: bytes, deadline: float) -> None:
+        assert self._socket is not None
+        if not data:
+            return
+        view = memoryview(data)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._wait_for(min(left, SEND_SLICE))
+            try:
+                sent = self._socket.send(view)
+            except TimeoutError:
+                if self.client.owed == 0 and self._tls is None:
+                    self._early_word()
+                continue
+            if sent == len(view):
+                return
+            view = view[sent:]
+
+    def _recv_raw(self, deadline: float) -> bytes:
+        assert self._socket is not None
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._wait_for(left)
+        return self._socket.recv(65_536)
+
+    def _wait_for(self, seconds: float) -> None:
+        # A system call that is saved for nearly every message: the limit changes with the step, hardly ever by more
+        # than a part of a second within one.
+        if abs(seconds - self._seconds) > 0.5 or seconds == 0.0 or self._seconds == 0.0:
+            assert self._socket is not None
+            self._socket.settimeout(seconds)
+            self._seconds = seconds
+
+    def close(self) -> None:
+        """QUIT where the connection is good, without waiting long for the answer. Idempotent."""
+        if self._socket is None:
+            return
+        try:
+            if not self.is_broken:
+                self.client.quit()
+                self._answer(self.manners.times.quit)
+        except (Trouble, OSError):
+            pass  # all that was to be said is said; the other side may have gone first
+        finally:
+            self._socket.close()
+            self._socket = None
+            self.is_broken = True

@@ -1,0 +1,147 @@
+"""A next hop and how to talk to it: plain data for conversation, agents and judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from certs.facts import TlsFacts
+from smtpd_core.wire.answers import Answer
+from smtpd_core.wire.envelope import MailParameters, Recipient
+from smtpd_core.wire.sasl.client import Credentials
+
+
+class TlsLevel(Enum):
+    """How much TLS a hop must have."""
+
+    NONE = "none"  # never
+    OPPORTUNISTIC = "opportunistic"  # where offered, unverified; without it where the handshake fails
+    REQUIRE = "require"  # always, unverified
+    VERIFY = "verify"  # always, with a good chain and the host's name
+
+
+class TlsStream(Protocol):
+    """What certs.stream.TlsStream is to a conversation."""
+
+    ended: bool
+
+    @property
+    def facts(self) -> TlsFacts: ...
+    def feed(self, ciphertext: bytes) -> None: ...
+    def handshake(self) -> bool: ...
+    def read(self) -> bytes: ...
+    def write(self, plaintext: bytes) -> None: ...
+    def take_output(self) -> bytes: ...
+    def shutdown(self) -> None: ...
+
+
+OpenTls = Callable[[str], TlsStream]
+"""Makes the client side of a TLS connection to the host of this name (for SNI and the name check)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """Seconds each step may take, RFC 5321 4.5.3.2."""
+
+    connect: float = 30.0
+    greeting: float = 300.0
+    hello: float = 300.0
+    tls: float = 60.0
+    mail: float = 300.0
+    rcpt: float = 300.0
+    data: float = 120.0
+    block: float = 180.0
+    content: float = 600.0
+    reset: float = 20.0
+    quit: float = 5.0
+
+    @classmethod
+    def all(cls, seconds: float, connect: float) -> StepTimes:
+        """One limit for every command. The wait after the final dot is never cut short of it: a hop that took the
+        message and a sender that gave up make two of it (RFC 5321 4.5.3.2.6)."""
+        return cls(
+            connect=connect,
+            greeting=seconds,
+            hello=seconds,
+            tls=min(seconds, 60.0),
+            mail=seconds,
+            rcpt=seconds,
+            data=seconds,
+            block=seconds,
+            content=seconds,
+            reset=min(seconds, 20.0),
+            quit=min(seconds, 5.0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One address of one next hop. `address` is an IP address, or a path where `port` is 0 (a unix socket)."""
+
+    host: str
+    address: str
+    port: int = 25
+
+    def __str__(self) -> str:
+        return f"{self.host}[{self.address}]:{self.port}" if self.port else f"unix:{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How this house talks to a hop: part of a route, the same for every message that takes it.
+
+    `open_tls` is None where no TLS can be had (the level is then NONE). `clear_login_allowed` lets credentials go out
+    without TLS; it is honoured on loopback alone.
+    """
+
+    hello: str = "localhost"
+    lmtp: bool = False
+    tls: TlsLevel = TlsLevel.OPPORTUNISTIC
+    implicit_tls: bool = False
+    open_tls: OpenTls | None = None
+    credentials: Credentials | None = None
+    clear_login_allowed: bool = False
+    extended: bool = True
+    chunking: bool = True
+    source_address: str = ""
+    times: StepTimes = field(default_factory=StepTimes)
+    window: int = 65_536
+
+
+@dataclass(slots=True)
+class Load:
+    """What one transaction carries. `pieces(size)` gives trace and content in pieces of at most `size` bytes, from the
+    start each time it is called; `size` is their sum."""
+
+    sender: str
+    recipients: tuple[Recipient, ...]
+    parameters: MailParameters
+    size: int
+    pieces: Callable[[int], Iterator[bytes]]
+    body: str = ""
+    utf8: bool = False
+
+
+@dataclass(slots=True)
+class Word:
+    """The last word on a recipient: at which step ("connect", "tls" or a Step's value), the hop's answer, or where
+    there was none, the error. `dsn_passed_on` tells that the hop took the DSN parameters."""
+
+    step: str
+    answer: Answer | None = None
+    error: str = ""
+    dsn_passed_on: bool = False
+
+
+class Trouble(Exception):
+    """The conversation can't go on. `is_permanent` is for what no other try can mend (a policy, not a time-out)."""
+
+    def __init__(self, step: str, error: str, answer: Answer | None = None) -> None:
+        super().__init__(error or str(answer))
+        self.word = Word(step, answer, error)
+
+
+class TlsTrouble(Trouble):
+    """STARTTLS was refused or its handshake failed: where the level is opportunistic the hop is tried without."""

@@ -1,0 +1,77 @@
+"""When to try again, when to warn and when to give up: pure, with the time as an argument (RFC 5321 4.5.4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Waits in seconds after the first, second ... attempt; the last repeats. `expire` and `delay_warning` count from
+    the message's arrival; a `delay_warning` of 0 means never. Each wait is stretched at random by up to `jitter` of
+    itself, so that what failed together does not come back together.
+
+    The first wait is short: greylisting hosts let a sender in after some minutes.
+    """
+
+    schedule: tuple[float, ...] = (
+        5 * MINUTE,
+        10 * MINUTE,
+        20 * MINUTE,
+        40 * MINUTE,
+        HOUR,
+        2 * HOUR,
+        3 * HOUR,
+        4 * HOUR,
+    )
+    expire: float = 5 * DAY
+    delay_warning: float = 4 * HOUR
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.schedule or min(self.schedule) <= 0:
+            raise ValueError("a retry schedule needs at least one wait, and every wait more than 0 seconds")
+        if self.expire <= 0:
+            raise ValueError("expire must be more than 0 seconds")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError("jitter is a part of the wait, from 0 to 1")
+
+    def wait(self, attempts: int) -> float:
+        """Seconds to wait after so many attempts, without jitter."""
+        return self.schedule[min(max(attempts, 1), len(self.schedule)) - 1]
+
+
+def next_attempt(policy: RetryPolicy, attempts: int, arrived: float, now: float, chance: float) -> float | None:
+    """When to try again after the attempt number `attempts` failed at `now`; None where it was the last.
+
+    `chance` is from 0 to 1, drawn by the caller. An attempt is made at the moment of expiry: giving up follows a try.
+    """
+    end = arrived + policy.expire
+    if now >= end:
+        return None
+    return min(now + policy.wait(attempts) * (1 + policy.jitter * chance), end)
+
+
+def is_time_to_warn(policy: RetryPolicy, attempts: int, arrived: float, now: float) -> bool:
+    """Whether attempt number `attempts`, made at `now`, is the first that the sender is to be warned after.
+
+    The one before it can't have been earlier than its longest wait ago; was that within the time, this is the first.
+    """
+    warn_at = arrived + policy.delay_warning
+    if not policy.delay_warning or now < warn_at:
+        return False
+    return attempts <= 1 or now - policy.wait(attempts - 1) * (1 + policy.jitter) < warn_at
+
+
+def schedule(policy: RetryPolicy) -> list[float]:
+    """The moments of all attempts, in seconds from arrival, without jitter."""
+    moments = [0.0]
+    attempts = 1
+    while True:
+        following = next_attempt(policy, attempts, 0.0, moments[-1], 0.0)
+        if following is None:
+            return moments
+        moments.append(following)
+        attempts += 1

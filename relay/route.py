@@ -1,0 +1,230 @@
+"""Where each recipient's mail goes: domains, aliases, catch-all, plus-addresses, postmaster. Pure.
+
+An address becomes one or more stops, each with a destination as relay/mail.py spells it; what nobody has becomes
+"refuse:CODE TEXT", so that a recipient is answered for even where routes changed after its RCPT.
+Rule: what a stranger wrote is never a path or a command. {user} and {domain} in a template are replaced by
+safe_name() of them, which holds no separator, no leading dot and no more than 128 characters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+import idna
+
+from relay.mail import Envelope, Recipient, Stop
+
+# Aliases of aliases. More is a mistake or a loop.
+MAX_ALIAS_DEPTH = 10
+# Stops that one message may grow to by aliases.
+MAX_STOPS = 10_000
+
+_UNSAFE = re.compile(r"[^a-z0-9_+=-]")
+_DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
+_LITERAL = re.compile(r"\[[a-z0-9.:%-]{2,60}\]\Z")
+
+
+class Place(Enum):
+    """Whose an address is."""
+
+    HERE = "a mailbox or alias of ours"
+    NOBODY = "our domain, but no such user"
+    ELSEWHERE = "another's domain"
+    NOWHERE = "no domain that mail could go to"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain of ours. `deliver` is a destination template with {user} and {domain}.
+
+    `users` is None for "any", else tells whether a user name (lower case, without its plus-part) is known. `aliases`
+    maps user names to addresses. `catch_all` is an address for whoever is not known, "" for none.
+    `plus` parts a detail from the user name ("ann+x" is "ann"); "" for none. Case is ignored.
+    """
+
+    deliver: str
+    users: Callable[[str], bool] | None = None
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    catch_all: str = ""
+    plus: str = "+"
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """The whole map. `domains` by name, "*" for every other; `table` maps other people's domains (".example.org" for
+    all below it) to destinations; `default` is for the rest, {domain} being the recipient's. `hostname` completes an
+    address without domain."""
+
+    domains: Mapping[str, Domain] = field(default_factory=dict)
+    table: Mapping[str, str] = field(default_factory=dict)
+    default: str = "mx:{domain}"
+    hostname: str = "localhost"
+
+    def place(self, address: str) -> Place:
+        """Whose the address is; cheap, asked at every RCPT."""
+        user, domain = split(address, self.hostname)
+        ours = self._domain(domain)
+        if ours is not None:
+            return Place.HERE if self._is_known(ours, user) else Place.NOBODY
+        return Place.ELSEWHERE if _is_routable(domain) else Place.NOWHERE
+
+    def holds(self, address: str) -> bool:
+        """Whether a domain of ours is meant, known user or not."""
+        return self._domain(split(address, self.hostname)[1]) is not None
+
+    def destination(self, address: str) -> str:
+        """Where one address goes, aliases aside."""
+        user, domain = split(address, self.hostname)
+        ours = self._domain(domain)
+        if ours is not None:
+            name = _mailbox(ours, user)
+            if self._is_known(ours, user):
+                return _filled(ours.deliver, name, domain)
+            return "refuse:5.1.1 No such user here"
+        if not _is_routable(domain):
+            return "refuse:5.1.2 No such domain"
+        return self._elsewhere(domain)
+
+    def stops(self, envelope: Envelope) -> list[Stop]:
+        """Every recipient of the envelope, aliases followed, each mailbox once; numbered from 0."""
+        return self.stops_for(envelope.recipients)
+
+    def stops_for(self, recipients: Iterable[Recipient]) -> list[Stop]:
+        reached: dict[tuple[str, str], Recipient] = {}
+        for recipient in recipients:
+            for address in self._expanded(recipient.address, 0, frozenset()):
+                there = replace(recipient, address=address) if address != recipient.address else recipient
+                if there is not recipient and not there.orcpt:
+                    # Reports name what the sender wrote (RFC 3461 5.2.7).
+                    kind = "rfc822" if recipient.address.isascii() else "utf-8"
+                    there = replace(there, orcpt=f"{kind};{recipient.address}")
+                user, domain = split(address, self.hostname)
+                reached.setdefault((user, domain), there)
+                if len(reached) >= MAX_STOPS:
+                    break
+        return [
+            Stop(number, recipient, self.destination(recipient.address))
+            for number, recipient in enumerate(reached.values())
+        ]
+
+    def _expanded(self, address: str, depth: int, seen: frozenset[str]) -> list[str]:
+        user, domain = split(address, self.hostname)
+        ours = self._domain(domain)
+        if ours is None or depth >= MAX_ALIAS_DEPTH:
+            return [address]
+        folded = user.lower()
+        targets: Sequence[str] = ()
+        if folded in ours.aliases:
+            targets = ours.aliases[folded]
+        elif _base(ours, folded) in ours.aliases:
+            targets = ours.aliases[_base(ours, folded)]
+        elif ours.catch_all and not self._is_known(ours, user):
+            targets = (ours.catch_all,)
+        # An alias that leads to itself means the mailbox of that name.
+        key = f"{folded}@{domain}"
+        passed = seen | {key}
+        targets = [one for one in targets if _key(one, self.hostname) not in passed]
+        if not targets:
+            return [address]
+        found: list[str] = []
+        for target in targets:
+            found.extend(self._expanded(target, depth + 1, passed))
+        return found
+
+    def _is_known(self, ours: Domain, user: str) -> bool:
+        folded = user.lower()
+        name = _base(ours, folded)
+        return (
+            ours.users is None
+            or name == "postmaster"  # RFC 5321 4.5.1: in every domain that takes mail
+            or name in ours.aliases
+            or folded in ours.aliases
+            or bool(ours.catch_all)
+            or ours.users(folded)
+            or (name != folded and ours.users(name))
+        )
+
+    def _domain(self, domain: str) -> Domain | None:
+        return self.domains.get(domain) or self.domains.get("*")
+
+    def _elsewhere(self, domain: str) -> str:
+        if domain in self.table:
+            return _filled(self.table[domain], "", domain, raw=True)
+        above = domain
+        while "." in above:
+            above = above.partition(".")[2]
+            if f".{above}" in self.table:
+                return _filled(self.table[f".{above}"], "", domain, raw=True)
+        return _filled(self.default, "", domain, raw=True)
+
+
+def split(address: str, hostname: str = "localhost") -> tuple[str, str]:
+    """Local part (quotes undone) and domain (lower case, A-labels). No domain: this host's (RFC 5321 4.1.1.3)."""
+    user, at, domain = address.rpartition("@")
+    if not at:
+        user, domain = address, hostname
+    if len(user) > 1 and user.startswith('"') and user.endswith('"'):
+        user = re.sub(r"\\(.)", r"\1", user[1:-1])
+    return user, ascii_domain(domain)
+
+
+def _key(address: str, hostname: str) -> str:
+    user, domain = split(address, hostname)
+    return f"{user.lower()}@{domain}"
+
+
+def ascii_domain(domain: str) -> str:
+    """The domain as DNS knows it; a name that IDNA refuses stays as it is and is not routable."""
+    domain = domain.rstrip(".").lower()
+    if domain.isascii():
+        return domain
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return domain
+
+
+def safe_name(text: str) -> str:
+    """A file name for what a stranger wrote; different texts (but for case) have different names."""
+    folded = text.lower()
+    name = "".join(c if c == "." or not _UNSAFE.match(c) else _percent(c) for c in folded)
+    if not name or name.startswith("."):
+        name = f"%2e{name[1:]}" if name else "%"
+    if len(name) <= 128:
+        return name
+    return f"{name[:80]}%{hashlib.sha256(folded.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
+
+
+def _percent(character: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+def _filled(template: str, user: str, domain: str, *, raw: bool = False) -> str:
+    if "{" not in template:
+        return template
+    # A relay destination keeps the domain as it is: it was checked to be one, and becomes no path.
+    safe_domain = domain if raw else safe_name(domain)
+    return template.replace("{domain}", safe_domain).replace("{user}", safe_name(user))
+
+
+def _mailbox(ours: Domain, user: str) -> str:
+    """The mailbox of a local part: as it is where that name is known as such, else without its plus-part."""
+    folded = user.lower()
+    if ours.users is not None and ours.users(folded):
+        return folded
+    return _base(ours, folded)
+
+
+def _base(ours: Domain, folded: str) -> str:
+    if not ours.plus:
+        return folded
+    base = folded.partition(ours.plus)[0]
+    return base or folded
+
+
+def _is_routable(domain: str) -> bool:
+    return len(domain) <= 255 and bool(_DOMAIN.match(domain) or _LITERAL.match(domain))

@@ -1,0 +1,105 @@
+"""What the stores that keep entries have in common: files and tables only say how an entry is found and put back.
+
+An unknown user costs what a known one does: the given password is checked against a hash of the same scheme and the
+answer thrown away.
+Thread: any.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from abc import ABC, abstractmethod
+from hashlib import blake2b
+
+from smtpd_core.accounts import entry as entries
+from smtpd_core.accounts import hashing
+from smtpd_core.accounts.entry import Entry
+from smtpd_core.accounts.store import Account, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+# Stored secrets of real users that unknown ones are checked against; a few are enough to mirror a mix of schemes.
+MAX_MODELS = 64
+
+
+class RecordStore(ABC):
+    """A store of entries. Subclasses say find(), and put() where hashes are renewed."""
+
+    kinds: frozenset[str]
+    renews: bool
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(16)
+        self._models: tuple[tuple[str, ...], ...] = ()
+
+    @abstractmethod
+    def find(self, user: str) -> Entry | None:
+        """The entry of a user as the client wrote it, or None. Raises StoreUnavailable."""
+
+    def put(self, entry: Entry) -> None:
+        """Keep the renewed entry in place of the one of the same name."""
+        raise NotImplementedError
+
+    def verify(self, user: str, password: str) -> Account | None:
+        found = self.find(user)
+        if found is None:
+            self._check_somebody_else(user, password)
+            return None
+        if not found.secrets:
+            self._check_somebody_else(user, password)
+            return None
+        self._remember(found)
+        try:
+            matched = entries.fits(found, password)
+        except hashing.HashUnusable as reason:
+            raise StoreUnavailable(f"account {found.account.user_name!r}: {reason}") from None
+        if matched is None:
+            return None
+        if self.renews:
+            self._renew(found, matched, password)
+        return found.account
+
+    def secret(self, user: str, kind: str) -> object | None:
+        found = self.find(user)
+        try:
+            return entries.secret(found, kind) if found else None
+        except hashing.HashUnusable as reason:
+            raise StoreUnavailable(f"account {user!r}: {reason}") from None
+
+    def account(self, user: str) -> Account | None:
+        found = self.find(user)
+        return found.account if found else None
+
+    def verify_token(self, user: str, token: str) -> Account | None:
+        return None
+
+    def _check_somebody_else(self, user: str, password: str) -> None:
+        """The same name always meets the same model, as a real user always meets his own hash."""
+        models = self._models
+        if not models:
+            hashing.matches(hashing.fake_hash(), password)
+            return
+        digest = blake2b(user.encode(errors="surrogatepass"), key=self._key, digest_size=4).digest()
+        model = models[int.from_bytes(digest, "big") % len(models)]
+        try:
+            entries.fits(Entry(Account(""), model), password)
+        except hashing.HashUnusable:
+            pass  # a real user with such a hash is answered at once too
+
+    def _remember(self, found: Entry) -> None:
+        """Learn what a check costs here. Two threads may lose one another's model; nothing rests on it."""
+        if len(self._models) < MAX_MODELS and found.secrets not in self._models:
+            self._models = (*self._models, found.secrets)
+
+    def _renew(self, found: Entry, matched: str, password: str) -> None:
+        fresh = entries.renewed(found, matched, password)
+        if fresh is None:
+            return
+        try:
+            self.put(fresh)
+        except (OSError, StoreUnavailable, ValueError) as reason:
+            # The log-in is good; only the better hash has to wait for another time.
+            log.warning("the password hash of account %r could not be renewed: %s", found.account.user_name, reason)
+        else:
+            log.info("the password hash of account %r was renewed", found.account.user_name)

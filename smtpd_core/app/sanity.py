@@ -1,0 +1,269 @@
+"""What can't be combined, and what can't work on this machine: found before anything is bound.
+
+`faults` are reasons to refuse the start; `warnings` are said and started with. Each begins with its key.
+Thread: any. Looks at files and directories, changes nothing.
+Not here: types and spellings (load.py).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from smtpd_core.app.settings import Listener, Settings
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+AGENTS = ("maildir", "mbox", "lmtp", "pipe")
+
+Fault = tuple[str, str]
+
+
+def faults(settings: Settings) -> list[str]:
+    """Reasons to refuse the start, "key: reason"."""
+    return [f"{key}: {reason}" for rule in _RULES for key, reason in rule(settings)]
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What works and is probably not meant."""
+    found = []
+    for n, listener in enumerate(settings.listener, 1):
+        if listener.service == "submission" and listener.auth != "required":
+            found.append(f"listener[{n}].auth: a submission listener without required logins takes mail from anybody")
+        if listener.service == "mx" and listener.tls == "explicit-require":
+            found.append(f"listener[{n}].tls: servers without STARTTLS can't send mail to an mx that requires it")
+    if settings.domains and not settings.hostname:
+        found.append("hostname: not set, so the system's name is told to other servers")
+    if settings.tls.minimum in ("1.0", "1.1"):
+        found.append(f"tls.minimum: TLS {settings.tls.minimum} is broken and serves only very old clients")
+    return found
+
+
+def _counts(settings: Settings) -> Iterator[Fault]:
+    threads, limits = settings.threads, settings.limits
+    if threads.max < 1:
+        yield "threads.max", "at least one thread is needed"
+    if threads.min > threads.max:
+        yield "threads.min", f"{threads.min} is more than threads.max = {threads.max}"
+    if threads.max > 4096:
+        yield "threads.max", f"{threads.max} threads are more than a system carries; idle connections need none"
+    if not 1 <= threads.processes <= 256:
+        yield "threads.processes", "expected 1 to 256"
+    if limits.max_recipients < 100:
+        yield "limits.max_recipients", "RFC 5321 4.5.3.1.8 asks for at least 100"
+    if limits.max_errors < 1:
+        yield "limits.max_errors", "at least one error must be allowed"
+    if settings.relay.enabled and not settings.relay.retry:
+        yield "relay.retry", "at least one wait is needed"
+    if any(wait < 1 for wait in settings.relay.retry):
+        yield "relay.retry", "a wait of less than a second is an attack on the next hop"
+    if settings.relay.concurrency < 1:
+        yield "relay.concurrency", "at least one connection is needed"
+    for key, port in (("relay.port", settings.relay.port),):
+        if not 1 <= port <= 65_535:
+            yield key, f"{port} is no port"
+
+
+def _names(settings: Settings) -> Iterator[Fault]:
+    if settings.hostname and not is_host_name(settings.hostname):
+        yield "hostname", f"{settings.hostname!r} is no host name"
+    try:
+        if not 0 <= int(settings.umask, 8) <= 0o777:
+            raise ValueError
+    except ValueError:
+        yield "umask", f"{settings.umask!r} is no octal number like 077"
+    for name in settings.domains:
+        if name != "*" and not is_host_name(name):
+            yield f'domains."{name}"', "no domain name"
+    if not settings.state:
+        yield "state", "a directory is needed"
+
+
+def _networks(settings: Settings) -> Iterator[Fault]:
+    lists = [
+        ("relay.allow_networks", settings.relay.allow_networks),
+        ("guard.allow", settings.guard.allow),
+        ("guard.block", settings.guard.block),
+        ("guard.exempt", settings.guard.exempt),
+    ]
+    for n, listener in enumerate(settings.listener, 1):
+        lists.append((f"listener[{n}].proxy_from", listener.proxy_from))
+        lists.append((f"listener[{n}].xclient_from", listener.xclient_from))
+    for key, texts in lists:
+        for text in texts:
+            try:
+                ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                yield key, f"{text!r} is no network like 192.0.2.0/24 or 2001:db8::/32"
+
+
+def _open_relay(settings: Settings) -> Iterator[Fault]:
+    for text in settings.relay.allow_networks:
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            continue
+        # A /7 or a /15 is more of the Internet than anybody's own network.
+        if network.prefixlen < (8 if network.version == 4 else 16):
+            yield "relay.allow_networks", f"{text} would make this an open relay; name your own networks"
+
+
+def _listeners(settings: Settings) -> Iterator[Fault]:
+    if not settings.listener:
+        yield "listener", "no [[listener]] is given, so nobody could connect"
+    seen: dict[str, int] = {}
+    for n, listener in enumerate(settings.listener, 1):
+        key = f"listener[{n}]"
+        yield from ((f"{key}.{name}", reason) for name, reason in _listener(listener, settings))
+        if listener.bind in seen and not listener.bind.endswith(":0"):
+            yield f"{key}.bind", f"{listener.bind} is taken by listener[{seen[listener.bind]}] already"
+        seen[listener.bind] = n
+
+
+def _listener(listener: Listener, settings: Settings) -> Iterator[Fault]:
+    reason = _bad_bind(listener.bind)
+    if reason:
+        yield "bind", reason
+    if listener.auth != "off" and not settings.accounts.store:
+        yield "auth", f"{listener.auth} needs [accounts] store"
+    if listener.auth == "required" and listener.tls == "none" and not settings.accounts.cleartext_without_tls:
+        yield "auth", 'required with tls = "none": passwords would travel in the clear, so nobody could log in'
+    if listener.auth == "required" and listener.service == "mx":
+        yield "auth", "an mx listener takes mail from servers, which have no login; use a submission listener"
+    if listener.service == "lmtp" and listener.bind.rpartition(":")[2] == "25":
+        yield "service", "LMTP must not be offered on port 25 (RFC 2033 5)"
+
+
+def _bad_bind(text: str) -> str:
+    if text.startswith(("unix:", "fd:")):
+        return "" if text.partition(":")[2] else f"{text!r} names nothing after its colon"
+    return bad_address(text, port_zero=True, every=True)
+
+
+def bad_address(text: str, *, port_zero: bool = False, every: bool = False) -> str:
+    """What is wrong with HOST:PORT, or "". `every`: the host may be "" or "*"."""
+    host, colon, port = text.rpartition(":")
+    lowest = 0 if port_zero else 1
+    if not colon or not (port.isascii() and port.isdigit() and len(port) < 6 and lowest <= int(port) <= 65_535):
+        return f"{text!r} is no HOST:PORT with a port from {lowest} to 65535"
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            ipaddress.IPv6Address(host[1:-1].partition("%")[0])
+        except ValueError:
+            return f"{host!r} is no IPv6 address"
+        return ""
+    if ":" in host:
+        return f"{text!r}: an IPv6 address stands in brackets, as in [::1]:25"
+    return "" if (every and host in ("", "*")) or is_host_name(host) else f"{host!r} is no host name or address"
+
+
+def is_host_name(text: str) -> bool:
+    """Letters, digits, '-' and '_' in labels up to 63, up to 253 in all; letters may be of any script (RFC 5890)."""
+    labels = text.rstrip(".").split(".")
+    return 0 < len(text) < 254 and all(
+        0 < len(label) < 64 and not label.startswith("-") and all(c.isalnum() or c in "-_" for c in label)
+        for label in labels
+    )
+
+
+def _certificates(settings: Settings) -> Iterator[Fault]:
+    tls = settings.tls
+    pairs = [("tls", tls.certificate, tls.key)]
+    pairs += [(f"tls.host[{n}]", host.certificate, host.key) for n, host in enumerate(tls.host, 1)]
+    for key, certificate, private in pairs:
+        if private and not certificate:
+            yield f"{key}.key", "given without its certificate"
+        for name, path in (("certificate", certificate), ("key", private)):
+            if path:
+                yield from ((f"{key}.{name}", reason) for reason in _unreadable(path))
+    for n, host in enumerate(tls.host, 1):
+        if not host.name:
+            yield f"tls.host[{n}].name", "the name that clients ask for is missing"
+        if not host.certificate:
+            yield f"tls.host[{n}].certificate", "missing"
+
+
+def _domains(settings: Settings) -> Iterator[Fault]:
+    for name, domain in settings.domains.items():
+        key = f'domains."{name}"'
+        agent, _, where = domain.deliver.partition(":")
+        if domain.deliver and (agent not in AGENTS or not where):
+            yield (
+                f"{key}.deliver",
+                f"{domain.deliver!r} is none of maildir:PATH, mbox:PATH, lmtp:HOST:PORT, pipe:COMMAND",
+            )
+        elif agent == "lmtp" and not where.startswith("unix:") and bad_address(where):
+            yield f"{key}.deliver", bad_address(where)
+        elif agent in ("maildir", "mbox"):
+            yield from ((f"{key}.deliver", reason) for reason in _bad_template(where))
+        if "accounts" in domain.users and not settings.accounts.store:
+            yield f"{key}.users", '"accounts" needs [accounts] store'
+        if domain.aliases_file:
+            yield from ((f"{key}.aliases_file", reason) for reason in _unreadable(domain.aliases_file))
+        if len(domain.plus) > 1:
+            yield f"{key}.plus", f"{domain.plus!r} is more than one character"
+
+
+def _bad_template(where: str) -> Iterator[str]:
+    left = where.replace("{user}", "").replace("{domain}", "")
+    if "{" in left or "}" in left:
+        yield f"{where!r}: only {{user}} and {{domain}} are filled in"
+
+
+def _relay(settings: Settings) -> Iterator[Fault]:
+    relay = settings.relay
+    addresses = [("relay.smarthost", text) for text in split(relay.smarthost)]
+    addresses += [
+        (f'relay.route."{name}".smarthost', text) for name, r in relay.route.items() for text in split(r.smarthost)
+    ]
+    for key, text in addresses:
+        reason = bad_address(text)
+        if reason:
+            yield key, reason
+    if relay.dns_server:
+        text = relay.dns_server if ":" in relay.dns_server else f"{relay.dns_server}:53"
+        if reason := bad_address(text):
+            yield "relay.dns_server", reason
+    if relay.smarthost_user and not relay.smarthost_password_file:
+        yield "relay.smarthost_password_file", "missing, and smarthost_user is set"
+    if relay.smarthost_password_file:
+        yield from (("relay.smarthost_password_file", reason) for reason in _unreadable(relay.smarthost_password_file))
+    if relay.smarthost_user and relay.smarthost_tls in ("none", "opportunistic"):
+        yield "relay.smarthost_tls", "a password is sent only over require, verify or implicit"
+
+
+def split(text: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _unreadable(path: str) -> Iterable[str]:
+    if not os.path.isfile(path):
+        return [f"{path}: no such file"]
+    return [] if os.access(path, os.R_OK) else [f"{path}: not readable"]
+
+
+def _state(settings: Settings) -> Iterator[Fault]:
+    path = Path(settings.state).absolute() if settings.state else Path("/")
+    if path.exists() and not path.is_dir():
+        yield "state", f"{path} is no directory"
+        return
+    while not path.exists():
+        path = path.parent
+    if settings.state and not os.access(path, os.W_OK | os.X_OK):
+        yield "state", f"{path} is not writable"
+
+
+_RULES: tuple[Callable[[Settings], Iterator[Fault]], ...] = (
+    _names,
+    _counts,
+    _listeners,
+    _networks,
+    _open_relay,
+    _certificates,
+    _domains,
+    _relay,
+    _state,
+)

@@ -1,0 +1,239 @@
+"""Every setting of the daemon, once: type, default, unit and meaning stand beside its field.
+
+The loader, the environment, `reference`, --help and the generated page are made from these classes; nothing repeats
+them. Durations are seconds, sizes are bytes; in a file they may be written "5m" or "50MiB".
+Thread: frozen; a reload makes new ones.
+Not here: reading files (load.py), what can't be combined (sanity.py), what becomes of it (build.py).
+"""
+
+# ruff: noqa: RUF009 (setting() makes a field, as dataclasses.field does)
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SECONDS, BYTES, BYTES_PER_SECOND = "seconds", "bytes", "bytes per second"
+
+
+def setting(default: Any, meaning: str, *, unit: str = "", one_of: tuple[str, ...] = (), restart: bool = False) -> Any:
+    """One field. `restart`: a reload notes a change and keeps the old value."""
+    metadata = {"meaning": meaning, "unit": unit, "one_of": one_of, "restart": restart}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """[threads]"""
+
+    min: int = setting(2, "idle threads kept ready for new requests")
+    max: int = setting(32, "requests active at the same time; idle connections need no thread")
+    processes: int = setting(
+        1,
+        "receiving processes; more than 1 adds a master and a process of its own for the relay (POSIX only)",
+        restart=True,
+    )
+    pin: bool = setting(False, "pin each receiving process to a core of its own", restart=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """[[listener]]"""
+
+    bind: str = setting(
+        "127.0.0.1:2525",
+        'HOST:PORT, "[::1]:25", "*:25" (IPv4 and IPv6), "unix:PATH", or "fd:N" (inherited)',
+        restart=True,
+    )
+    service: str = setting(
+        "mx",
+        "mx takes mail for our domains, submission takes it from users, lmtp answers for each recipient",
+        one_of=("mx", "submission", "lmtp"),
+        restart=True,
+    )
+    tls: str = setting(
+        "explicit-allow",
+        "implicit is TLS from the first byte, explicit is STARTTLS, allowed or required",
+        one_of=("none", "implicit", "explicit-allow", "explicit-require"),
+        restart=True,
+    )
+    auth: str = setting("off", "whether users log in here", one_of=("off", "offered", "required"), restart=True)
+    proxy_protocol: bool = setting(False, "a PROXY header (version 1 or 2) comes first", restart=True)
+    proxy_from: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1/128"), "networks (CIDR) whose PROXY header is believed", restart=True
+    )
+    xclient_from: tuple[str, ...] = setting((), "networks (CIDR) that may use XCLIENT and XFORWARD", restart=True)
+    mechanisms: tuple[str, ...] = setting((), "SASL mechanisms offered here; empty: all that the store can serve")
+    without: tuple[str, ...] = setting((), 'ESMTP extensions that are not announced here, as in ["CHUNKING"]')
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """[limits.timeouts]"""
+
+    greeting: float = setting(300.0, "until the client's first command", unit=SECONDS)
+    handshake: float = setting(60.0, "for a TLS handshake", unit=SECONDS)
+    command: float = setting(300.0, "until the next command", unit=SECONDS)
+    data: float = setting(180.0, "between two pieces of content", unit=SECONDS)
+    login: float = setting(120.0, "for each step of a login", unit=SECONDS)
+    session: float = setting(86_400.0, "for a whole session", unit=SECONDS)
+    hook_wait: float = setting(30.0, "in line for a free thread, then 451 4.3.2", unit=SECONDS)
+    stop: float = setting(30.0, "for sessions and deliveries under way when the server stops", unit=SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """[limits]"""
+
+    max_message_size: int = setting(50 * 1024 * 1024, "the largest message, announced as SIZE; 0 is none", unit=BYTES)
+    max_recipients: int = setting(1000, "recipients of one message; more are answered 452 4.5.3")
+    max_connections: int = setting(20_000, "connections in all; more are answered 421 4.3.2", restart=True)
+    max_connections_per_source: int = setting(100, "connections of one address; loopback is exempt", restart=True)
+    max_errors: int = setting(20, "errors of one client, then 421 4.7.0")
+    max_received: int = setting(100, "Received lines of a message; more are a loop (RFC 5321 6.3)")
+    minimum_rate: int = setting(1024, "at which content must come, averaged; 0 is any", unit=BYTES_PER_SECOND)
+    rate_window: float = setting(60.0, "over which the rate is averaged", unit=SECONDS)
+    hook_budget: float = setting(30.0, "after which a hook that still runs is logged", unit=SECONDS)
+    bare_lf: str = setting("refuse", "a bare CR or LF in content", one_of=("refuse", "normalise"))
+    timeouts: Timeouts = setting(Timeouts, "how long to wait")
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """[guard]"""
+
+    allow: tuple[str, ...] = setting((), "networks (CIDR) that no block list concerns", restart=True)
+    block: tuple[str, ...] = setting((), "networks (CIDR) answered 554 5.7.1", restart=True)
+    allow_only: bool = setting(False, "only networks in allow may connect", restart=True)
+    exempt: tuple[str, ...] = setting(
+        ("127.0.0.0/8", "::1/128"), "networks (CIDR) that no limit per source concerns", restart=True
+    )
+    max_per_prefix: int = setting(0, "connections of one /24 or /64; 0 is any", restart=True)
+    connections_per_period: int = setting(0, "new connections of one source within a period; 0 is any", restart=True)
+    messages_per_period: int = setting(0, "messages of one source within a period; 0 is any", restart=True)
+    period: float = setting(60.0, "the period", unit=SECONDS, restart=True)
+    login_delay: float = setting(1.0, "after the first failed login; doubles with each", unit=SECONDS, restart=True)
+    lock_out_after: int = setting(10, "failed logins of one user or source within lock_out_period", restart=True)
+    lock_out_period: float = setting(900.0, "how long failures are remembered", unit=SECONDS, restart=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsHost:
+    """[[tls.host]]"""
+
+    name: str = setting("", "the name that the client asks for (SNI)")
+    certificate: str = setting("", "PEM file with the chain, or PFX")
+    key: str = setting("", "PEM file with the key; empty: it is in the certificate's file")
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """[tls]"""
+
+    certificate: str = setting("", "PEM file with the chain, or PFX; empty: self-signed, made at first start")
+    key: str = setting("", "PEM file with the key; empty: it is in the certificate's file")
+    minimum: str = setting("1.2", "the oldest TLS version taken", one_of=("1.0", "1.1", "1.2", "1.3"))
+    host: tuple[TlsHost, ...] = setting((), "further certificates by name (SNI)")
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """[accounts]"""
+
+    store: str = setting("", '"file:users.toml", "sqlite:users.db", "postgresql://...", "ldap://..." or "pam:"')
+    case_insensitive: bool = setting(False, "user names match regardless of case")
+    cleartext_without_tls: bool = setting(False, "offer PLAIN and LOGIN where the connection is not encrypted")
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """[domains."example.test"]"""
+
+    deliver: str = setting("", 'where its mail goes: "maildir:PATH", "mbox:PATH", "lmtp:HOST:PORT" or "pipe:COMMAND"')
+    users: tuple[str, ...] = setting(("any",), '"any", "accounts" (those of the store), or a list of local parts')
+    aliases: Mapping[str, tuple[str, ...]] = setting(dict, "local part = one address or a list of them")
+    aliases_file: str = setting("", "a file of lines `name: address, address`, read again on reload")
+    catch_all: str = setting("", "the address that takes mail for unknown local parts")
+    plus: str = setting("+", "what parts a user from a detail, as in ann+lists; empty: nothing does")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """[relay.route."example.com"]"""
+
+    smarthost: str = setting("", "HOST:PORT that takes this domain's mail")
+    port: int = setting(0, "of its mail servers; 0 is the relay's")
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """[relay]"""
+
+    enabled: bool = setting(False, "send mail for other domains on, by MX or smart host")
+    allow_networks: tuple[str, ...] = setting((), "networks (CIDR) that may relay without a login")
+    dns_server: str = setting("", "HOST or HOST:PORT; empty: the system's")
+    port: int = setting(25, "of the mail servers that MX names")
+    smarthost: str = setting("", "HOST:PORT that takes all mail for other domains; several, separated by commas")
+    smarthost_user: str = setting("", "the login there")
+    smarthost_password_file: str = setting("", "a file with its password in the first line")
+    smarthost_tls: str = setting(
+        "opportunistic",
+        "require refuses a smart host without STARTTLS, verify also one whose certificate is not good",
+        one_of=("none", "opportunistic", "require", "verify", "implicit"),
+    )
+    retry: tuple[float, ...] = setting(
+        (300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0), "waits between attempts; the last repeats", unit=SECONDS
+    )
+    expire: float = setting(432_000.0, "after which a message is given up", unit=SECONDS)
+    delay_warning: float = setting(14_400.0, "after which the sender is told of the delay; 0 is never", unit=SECONDS)
+    concurrency: int = setting(20, "connections to one destination at most")
+    connect_timeout: float = setting(30.0, "for a connection to the next hop", unit=SECONDS)
+    timeout: float = setting(300.0, "for each command to the next hop", unit=SECONDS)
+    route: Mapping[str, Route] = setting(dict, "what differs for single domains")
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """[log]"""
+
+    format: str = setting("text", "how a line looks", one_of=("text", "json"))
+    level: str = setting("info", "the least important line", one_of=("debug", "info", "warning", "error"))
+    file: str = setting("", "a file to append to (opened again on reload); empty: standard error")
+    transcript: bool = setting(False, "log every dialogue, secrets masked")
+    transcript_for: tuple[str, ...] = setting((), "log the dialogues of these addresses, networks or users only")
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """[metrics]"""
+
+    bind: str = setting("", "HOST:PORT for /metrics, /healthz and /readyz; empty: none", restart=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration; the names at the top of the file."""
+
+    hostname: str = setting("", "our name in the banner, in EHLO and in Received; empty: the system's")
+    state: str = setting("./smtpd-state", "the directory of spool, queue and mail", restart=True)
+    user: str = setting("", "run as this user once the ports are bound", restart=True)
+    group: str = setting("", "and as this group; empty: the user's", restart=True)
+    pid_file: str = setting("", "a file for the number of the process; empty: none", restart=True)
+    umask: str = setting("077", "of all that is made, in octal", restart=True)
+    threads: Threads = setting(Threads, "threads and processes")
+    listener: tuple[Listener, ...] = setting((), "where to listen")
+    limits: Limits = setting(Limits, "what a client may do")
+    guard: Guard = setting(Guard, "who may connect")
+    tls: Tls = setting(Tls, "certificates")
+    accounts: Accounts = setting(Accounts, "who may log in")
+    domains: Mapping[str, Domain] = setting(dict, "our domains")
+    relay: Relay = setting(Relay, "mail for others")
+    log: Log = setting(Log, "what is written down")
+    metrics: Metrics = setting(Metrics, "what is counted")
+
+
+EMBEDDED = Settings(listener=(Listener(),))
+"""What runs without a configuration: any recipient from loopback, into the Maildir `mail` under the state directory."""

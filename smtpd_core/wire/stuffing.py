@@ -1,0 +1,50 @@
+"""Content as it goes out under DATA: dots doubled, and nothing in it that any server could take for its end.
+
+A bare CR or LF may not go out (RFC 5321 2.3.8), and a peer that reads one as a line end could be made to see the end
+of the content where there is none, and a command behind it. Each becomes CRLF. What was received in this
+house never holds one, unless a listener was set to let it in.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_DOT = re.compile(rb"\n\.")
+
+
+class Stuffer:
+    """Pieces of any size in, bytes to send out; finish() gives the end. Memory: one piece.
+
+    Thread: one at a time.
+    """
+
+    __slots__ = ("_at_line_start", "_held_cr")
+
+    def __init__(self) -> None:
+        self._at_line_start = True
+        self._held_cr = False
+
+    def stuffed(self, piece: bytes) -> bytes:
+        if self._held_cr:
+            piece, self._held_cr = b"\r" + piece, False
+        if piece.endswith(b"\r"):
+            # Whether this CR is bare is known with the next byte.
+            piece, self._held_cr = piece[:-1], True
+        if not piece:
+            return b""
+        if not piece.count(b"\n") == piece.count(b"\r") == piece.count(b"\r\n"):
+            piece = _BARE.sub(b"\r\n", piece)
+        started, self._at_line_start = self._at_line_start, piece.endswith(b"\n")
+        if b"\n." in piece:
+            piece = _DOT.sub(b"\n..", piece)
+        if started and piece.startswith(b"."):
+            return b"." + piece
+        return piece
+
+    def finish(self) -> bytes:
+        """The rest and the final dot; a last line without its end gets one."""
+        if self._held_cr:
+            self._held_cr = False
+            return b"\r\n.\r\n"
+        return b".\r\n" if self._at_line_start else b"\r\n.\r\n"

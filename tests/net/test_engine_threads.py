@@ -1,0 +1,265 @@
+"""Leader and followers under load: slow hooks, stalls, the waiting list, changing limits, stopping."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+
+from smtpd_core.net import Door, ListenerSettings, Timeouts
+from smtpd_core.threads import HookMeter, resolve_all
+from tests.net.echo import Client, Club, serving
+
+
+def test_a_stalled_leader_is_deposed_and_others_are_served():
+    club = Club()
+    with serving(club) as engine, Client(engine.addresses[0]) as slow, Client(engine.addresses[0]) as fast:
+        assert not club.block.is_slow
+        slow.send("BLOCK 0.5")
+        club.wait_until(lambda: club.running == 1)
+        began = time.monotonic()
+        assert fast.ask("x") == "250 x"
+        assert time.monotonic() - began < 0.4
+        assert slow.read() == "250 done"
+        assert engine.pool.deposed == 1
+
+
+def test_a_hook_known_to_be_slow_is_entered_after_stepping_down():
+    club = Club()
+    club.block.average = 0.1
+    with serving(club) as engine, Client(engine.addresses[0]) as slow, Client(engine.addresses[0]) as fast:
+        for _ in range(3):
+            slow.send("BLOCK 0.1")
+            club.wait_until(lambda: club.running == 1)
+            assert fast.ask("x") == "250 x"
+            assert slow.read() == "250 done"
+        assert engine.pool.deposed == 0
+
+
+def test_hooks_never_exceed_the_maximum_and_nobody_is_silent():
+    club = Club()
+    with serving(club, max_threads=3, min_threads=1) as engine:
+        clients = [Client(engine.addresses[0]) for _ in range(12)]
+        for client in clients:
+            client.send("BLOCK 0.1")
+        with Client(engine.addresses[0]) as other:
+            assert other.ask("x") == "250 x"
+        assert [client.read() for client in clients] == ["250 done"] * 12
+        assert club.most_running == 3
+        assert engine.pool.thread_count <= 4
+        for client in clients:
+            client.close()
+
+
+def test_who_waits_too_long_for_a_thread_is_told_and_stays():
+    club = Club()
+    gate = threading.Event()
+    club.on_block = lambda: gate.wait(20) and None
+    times = Timeouts(hook_wait=0.3)
+    with serving(club, max_threads=1, min_threads=0, timeouts=times) as engine:
+        first, second = Client(engine.addresses[0]), Client(engine.addresses[0])
+        first.send("BLOCK 0")
+        club.wait_until(lambda: club.running == 1)
+        assert second.ask("BLOCK 0") == "451 no slot"
+        assert second.ask("x") == "250 x"
+        gate.set()
+        assert first.read() == "250 done"
+        assert second.ask("BLOCK 0") == "250 done"
+        first.close()
+        second.close()
+
+
+def test_logins_hold_at_most_half_of_the_slots():
+    club = Club()
+    gate = threading.Event()
+    club.on_block = lambda: gate.wait(20) and None
+    with serving(club, max_threads=4, min_threads=1) as engine:
+        logins = [Client(engine.addresses[0]) for _ in range(4)]
+        for client in logins:
+            client.send("SAVE 0")
+        club.wait_until(lambda: club.running == 2)
+        others = [Client(engine.addresses[0]) for _ in range(2)]
+        for client in others:
+            client.send("BLOCK 0")
+        club.wait_until(lambda: club.running == 4)
+        gate.set()
+        assert [client.read() for client in logins + others] == ["250 done"] * 6
+        for client in logins + others:
+            client.close()
+
+
+def test_the_thread_counts_can_change_while_hooks_run():
+    club = Club()
+    gate = threading.Event()
+    club.on_block = lambda: gate.wait(20) and None
+    with serving(club, max_threads=1, min_threads=0) as engine:
+        clients = [Client(engine.addresses[0]) for _ in range(4)]
+        for client in clients:
+            client.send("BLOCK 0")
+        club.wait_until(lambda: club.running == 1)
+        engine.resize(2, 4)
+        club.wait_until(lambda: club.running == 4)
+        engine.resize(0, 1)
+        gate.set()
+        assert [client.read() for client in clients] == ["250 done"] * 4
+        club.most_running = 0
+        for client in clients:
+            client.send("BLOCK 0.05")
+        assert [client.read() for client in clients] == ["250 done"] * 4
+        assert club.most_running == 1
+        for client in clients:
+            client.close()
+
+
+def test_a_slow_close_hook_blocks_nobody():
+    club = Club()
+    club.close_hook = HookMeter("close", always_slow=True)
+    with serving(club) as engine:
+        for _ in range(5):
+            with Client(engine.addresses[0]) as client:
+                assert client.ask("BYE") == "221 bye"
+        club.wait_until(lambda: len(club.closed) == 5)
+
+
+def test_the_watchdog_names_session_hook_and_stack(caplog):
+    club = Club()
+    club.block.budget = 0.2
+    reported = threading.Event()
+    with serving(club) as engine, Client(engine.addresses[0]) as client:
+        engine.pool.on_over_budget = lambda *_: reported.set()
+        client.send("BLOCK 0.6")
+        assert reported.wait(10)
+        assert client.read() == "250 done"
+        assert club.block.over_budget == 1
+        session = club.talks[0].session_id
+    assert f"{session}: hook block runs longer than 0.2 s" in caplog.text
+    assert "run_hook" in caplog.text
+
+
+def test_stop_tells_idle_sessions_and_lets_hooks_finish():
+    club = Club()
+    with serving(club) as engine:
+        idle, busy = Client(engine.addresses[0]), Client(engine.addresses[0])
+        busy.send("BLOCK 0.3")
+        club.wait_until(lambda: club.running == 1)
+        assert engine.stop(5)
+        assert idle.read() == "421 stop"
+        assert busy.read() == "250 done"
+        assert busy.read() == "421 stop"
+        assert engine.stop(5)
+        idle.close()
+        busy.close()
+
+
+def test_stop_keeps_its_deadline_though_a_hook_hangs():
+    club = Club()
+    gate = threading.Event()
+    club.on_block = lambda: gate.wait(20) and None
+    with serving(club, stop_timeout=0.3) as engine:
+        client, ticket = Client(engine.addresses[0]), Client(engine.addresses[0])
+        client.send("BLOCK 0")
+        ticket.send("TICKET")
+        club.wait_until(lambda: club.running == 1 and len(club.tickets) == 1)
+        began = time.monotonic()
+        assert not engine.stop(0.3)
+        assert time.monotonic() - began < 2
+        assert ticket.read() == "421 halt"
+        assert client.read() == ""
+        gate.set()
+
+
+def test_stop_from_within_a_hook():
+    club = Club()
+    with serving(club) as engine, Client(engine.addresses[0]) as client:
+        club.on_block = lambda: engine.stop(5) and None
+        assert client.ask("BLOCK 0") == "250 done"
+        assert client.read() == "421 stop"
+
+
+def test_many_starts_and_stops_leave_no_thread_and_no_descriptor():
+    import os
+
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    began = time.monotonic()
+    for _ in range(50):
+        with serving(Club()):
+            pass
+    assert (time.monotonic() - began) / 50 < 0.1
+    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+
+
+def test_a_failed_start_leaves_nothing_behind_and_stop_is_quiet():
+    from smtpd_core.net import Engine
+
+    with serving(Club()) as engine:
+        taken = engine.addresses[0]
+        second = Engine([Door(ListenerSettings(bind=f"{taken[0]}:{taken[1]}", tls="none"))], Club().open)
+        with pytest.raises(OSError, match="Address already in use"):
+            second.start()
+        assert second.stop()
+
+
+def test_stop_during_start_from_another_thread():
+    from smtpd_core.net import Engine
+
+    for _ in range(20):
+        engine = Engine([Door(ListenerSettings(bind="127.0.0.1:0", tls="none"))], Club().open)
+        stopper = threading.Thread(target=engine.stop, args=(5,))
+        stopper.start()
+        try:
+            engine.start()
+        except RuntimeError:
+            pass  # stop was first
+        stopper.join(10)
+        assert not stopper.is_alive()
+        assert engine.stop(5)
+
+
+def test_nothing_crosses_sessions():
+    """Many sessions with their own tokens over few threads, with hooks, tickets and pauses mixed in."""
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    club = Club()
+    failures: list[str] = []
+
+    def keeper() -> None:
+        while not stop.is_set():
+            club.wait_until(lambda: bool(club.tickets) or stop.is_set())
+            with club.lock:
+                tickets, club.tickets = club.tickets, []
+            resolve_all(tickets)
+
+    def talk(number: int, address: tuple[str, int]) -> None:
+        dice = random.Random(seed + number)
+        try:
+            with Client(address) as client:
+                for step in range(15):
+                    token = f"t{number}.{step}"
+                    kind = dice.randrange(4)
+                    lines = {0: ["BLOCK 0.002"], 1: ["TICKET"], 2: ["SAVE 0"], 3: []}[kind]
+                    answers = {0: ["250 done"], 1: ["250 kept"], 2: ["250 done"], 3: []}[kind]
+                    client.send("\n".join([token, *lines, token]))
+                    heard = [client.read() for _ in range(len(answers) + 2)]
+                    wanted = [f"250 {token}", *answers, f"250 {token}"]
+                    if heard != wanted:
+                        failures.append(f"{wanted} but heard {heard}")
+        except OSError as error:
+            failures.append(repr(error))
+
+    stop = threading.Event()
+    with serving(club, max_threads=4, min_threads=1) as engine:
+        keeping = threading.Thread(target=keeper)
+        keeping.start()
+        talkers = [threading.Thread(target=talk, args=(n, engine.addresses[0])) for n in range(60)]
+        for thread in talkers:
+            thread.start()
+        for thread in talkers:
+            thread.join(60)
+        stop.set()
+        club.note(lambda: None)
+        keeping.join(10)
+    assert engine.pool.slots_held == 0
+    assert failures == []
+    assert club.most_running <= 4
