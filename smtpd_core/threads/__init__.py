@@ -2,6 +2,7 @@
 
 from smtpd_core.threads.books import Post
 from smtpd_core.threads.crew import Crew
+from smtpd_core.threads.log_writer import LogWriter
 from smtpd_core.threads.loop import Condition, Lock, Loop, start_loop
 from smtpd_core.threads.mailbox import Mailbox, PollMailbox
 from smtpd_core.threads.meter import HookMeter, Share
@@ -13,6 +14,7 @@ __all__ = [
     "Crew",
     "HookMeter",
     "Lock",
+    "LogWriter",
     "Loop",
     "Mailbox",
     "PollMailbox",

@@ -1,0 +1,154 @@
+"""The command line: names, help and examples of every command; each one's work is in its own module.
+
+Exit codes: 0 done, 1 it did not work, 2 the call or the configuration is wrong, 130 interrupted.
+Thread: main.
+Not here: what the commands do (cmd_*.py), loaded only when they are called so that start-up stays short.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from smtpd_core.app.load import BadSettings
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One verb. Its module has `arguments(parser)` and `run(options) -> int`."""
+
+    name: str
+    module: str
+    meaning: str
+    examples: tuple[str, ...]
+
+
+COMMANDS = (
+    Command(
+        "serve",
+        "smtpd_core.app.cmd_serve",
+        "accept mail, keep it, deliver it (the default)",
+        ("python -m smtpd_core serve --listen 127.0.0.1:2525 --state ./state", "python -m smtpd_core serve --config F"),
+    ),
+    Command(
+        "check",
+        "smtpd_core.app.cmd_check",
+        "validate a configuration and explain what it would do",
+        ("python -m smtpd_core check --config docs/examples/catcher.toml",),
+    ),
+    Command(
+        "reference",
+        "smtpd_core.app.cmd_reference",
+        "every setting with its default, unit and meaning",
+        ("python -m smtpd_core reference",),
+    ),
+    Command(
+        "user",
+        "smtpd_core.app.cmd_user",
+        "add, change, delete, list and check accounts",
+        ("python -m smtpd_core user add --store file:users.toml ann",),
+    ),
+    Command(
+        "queue",
+        "smtpd_core.app.cmd_queue",
+        "look at and change the queue",
+        ("python -m smtpd_core queue list --state ./smtpd-state",),
+    ),
+    Command(
+        "send",
+        "smtpd_core.app.cmd_send",
+        "send a message: a small client with STARTTLS and AUTH",
+        ("python -m smtpd_core send --to ann@example.test --server 127.0.0.1:2525 letter.eml",),
+    ),
+    Command(
+        "mx",
+        "smtpd_core.app.cmd_mx",
+        "the delivery plan for a domain, step by step",
+        ("python -m smtpd_core mx example.test",),
+    ),
+    Command(
+        "trace",
+        "smtpd_core.app.cmd_trace",
+        "the whole story of a message or session, from the log",
+        ("python -m smtpd_core trace --log smtpd.log 6KZTC0V6V00JXNF",),
+    ),
+    Command(
+        "top", "smtpd_core.app.cmd_top", "a live view of a running server", ("python -m smtpd_core top 127.0.0.1:9125",)
+    ),
+    Command(
+        "conform",
+        "smtpd_core.app.cmd_conform",
+        "try a server's protocol, rule by rule",
+        ("python -m smtpd_core conform 127.0.0.1:2525",),
+    ),
+    Command(
+        "replay",
+        "smtpd_core.app.cmd_replay",
+        "play a recorded transcript against the protocol core",
+        ("python -m smtpd_core replay session.txt",),
+    ),
+    Command(
+        "completion",
+        "smtpd_core.app.cmd_completion",
+        "completion for a shell",
+        ("python -m smtpd_core completion bash > /etc/bash_completion.d/smtpd_core",),
+    ),
+)
+
+
+def available() -> tuple[Command, ...]:
+    """The commands whose module is part of this installation."""
+    return tuple(one for one in COMMANDS if importlib.util.find_spec(one.module) is not None)
+
+
+def make_parser(chosen: str = "") -> argparse.ArgumentParser:
+    """The parser; only the arguments of the chosen command are loaded, of all without one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m smtpd_core",
+        description="An SMTP server. Without a command it serves on its embedded defaults.",
+        epilog="python -m smtpd_core COMMAND --help tells more, with an example.",
+    )
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for command in available():
+        one = verbs.add_parser(
+            command.name,
+            help=command.meaning,
+            description=command.meaning[0].upper() + command.meaning[1:] + ".",
+            epilog="example:\n  " + "\n  ".join(command.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if not chosen or chosen == command.name:
+            importlib.import_module(command.module).arguments(one)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    names = {command.name: command for command in available()}
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, "serve")
+    options = make_parser(given[0] if given[0] in names else "").parse_args(given)
+    try:
+        code: int = importlib.import_module(names[options.command].module).run(options)
+        sys.stdout.flush()
+        return code
+    except BadSettings as bad:
+        print(bad, file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); nothing more can be said, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        print(f"smtpd_core: {error}", file=sys.stderr)
+        return FAILED

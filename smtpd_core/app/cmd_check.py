@@ -1,0 +1,55 @@
+"""`check`: everything that can be found wrong without binding a port, then the plan in words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from smtpd_core.app.load import BadSettings, load
+from smtpd_core.app.plan import explain
+from smtpd_core.app.routing import Routing
+from smtpd_core.app.sanity import faults, warnings
+from smtpd_core.app.settings import Settings
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="F", help="the configuration")
+    parser.add_argument("--json", action="store_true", help="faults, warnings and plan as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        settings = checked(options.config)
+    except BadSettings as bad:
+        if not options.json:
+            raise
+        print(json.dumps({"faults": bad.faults, "warnings": [], "plan": []}, indent=2))
+        return 2
+    if options.json:
+        print(json.dumps({"faults": [], "warnings": warnings(settings), "plan": explain(settings)}, indent=2))
+        return 0
+    for line in warnings(settings):
+        print(f"{options.config}: {line}", file=sys.stderr)
+    print("\n".join(explain(settings)))
+    return 0
+
+
+def checked(path: str) -> Settings:
+    """The settings of a file that can be started with. Raises BadSettings."""
+    settings = load(path, os.environ)
+    refuse(settings, path)
+    return settings
+
+
+def refuse(settings: Settings, name: str) -> None:
+    """Raise BadSettings where the settings can't be started with."""
+    found = faults(settings)
+    if not found:
+        try:
+            Routing(settings)
+        except (ValueError, OSError) as error:
+            found.append(f"domains: {error}")
+    if found:
+        raise BadSettings([f"{name}: {fault}" for fault in found])

@@ -1,0 +1,136 @@
+"""What is refused before anything is bound."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from smtpd_core.app.cli import main
+from smtpd_core.app.load import BadSettings, load
+from smtpd_core.app.plan import explain
+from smtpd_core.app.sanity import bad_address, faults, warnings
+from smtpd_core.app.settings import EMBEDDED, Accounts, Domain, Listener, Relay, Settings, Tls
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+
+def with_listener(**values: object) -> Settings:
+    return replace(EMBEDDED, listener=(replace(Listener(), **values),))  # type: ignore[arg-type]
+
+
+def test_the_embedded_defaults_are_sane(tmp_path: Path) -> None:
+    settings = replace(EMBEDDED, state=str(tmp_path / "state"))
+    assert faults(settings) == [] and warnings(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (with_listener(auth="required"), "listener[1].auth: required needs [accounts] store"),
+        (
+            replace(with_listener(auth="required", tls="none", service="submission"), accounts=Accounts("file:u")),
+            'listener[1].auth: required with tls = "none"',
+        ),
+        (
+            replace(with_listener(auth="required"), accounts=Accounts("file:u")),
+            "an mx listener takes mail from servers",
+        ),
+        (with_listener(bind="127.0.0.1"), "is no HOST:PORT"),
+        (with_listener(bind="::1:25"), "stands in brackets"),
+        (with_listener(service="lmtp", bind="127.0.0.1:25"), "RFC 2033"),
+        (Settings(), "no [[listener]]"),
+        (replace(EMBEDDED, listener=(Listener(), Listener())), "listener[2].bind: 127.0.0.1:2525 is taken"),
+        (replace(EMBEDDED, relay=Relay(enabled=True, allow_networks=("0.0.0.0/0",))), "an open relay"),
+        (replace(EMBEDDED, relay=Relay(enabled=True, allow_networks=("::/0",))), "an open relay"),
+        (replace(EMBEDDED, relay=Relay(allow_networks=("10.0.0",))), "is no network"),
+        (replace(EMBEDDED, relay=Relay(smarthost="mail")), "relay.smarthost: 'mail' is no HOST:PORT"),
+        (replace(EMBEDDED, tls=Tls(certificate="/no/such.pem")), "tls.certificate: /no/such.pem: no such file"),
+        (replace(EMBEDDED, tls=Tls(key="/no/such.pem")), "tls.key: given without its certificate"),
+        (replace(EMBEDDED, domains={"a.test": Domain(deliver="mailbox:x")}), "is none of maildir:PATH"),
+        (replace(EMBEDDED, domains={"a.test": Domain(deliver="maildir:{home}")}), "only {user} and {domain}"),
+        (replace(EMBEDDED, domains={"a.test": Domain(users=("accounts",))}), '"accounts" needs [accounts] store'),
+        (replace(EMBEDDED, domains={"a test": Domain()}), "no domain name"),
+        (replace(EMBEDDED, hostname="a b"), "hostname: 'a b' is no host name"),
+        (replace(EMBEDDED, umask="9"), "umask: '9' is no octal number"),
+        (replace(EMBEDDED, state="/etc/passwd"), "state: /etc/passwd is no directory"),
+    ],
+)
+def test_what_can_not_work_is_refused_with_key_and_reason(settings: Settings, said: str) -> None:
+    assert any(said in fault for fault in faults(settings)), faults(settings)
+
+
+@pytest.mark.parametrize("text", ["[::1]:25", "127.0.0.1:25", "mx.example.test:65535"])
+def test_good_addresses(text: str) -> None:
+    assert not bad_address(text)
+
+
+@pytest.mark.parametrize("text", ["", ":", "host", "host:0", "host:65536", "host:x", "[::1:25", "[zz]:25", "a b:25"])
+def test_bad_addresses(text: str) -> None:
+    assert bad_address(text)
+
+
+def test_the_catcher_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", str(EXAMPLES / "catcher.toml")]) == 0
+    said = capsys.readouterr().out
+    assert "mx on 127.0.0.1:2525" in said and "Mail for other domains is refused." in said
+
+
+def test_the_company_lacks_only_its_files() -> None:
+    settings = load(EXAMPLES / "company.toml")
+    left = [fault for fault in faults(settings) if "no such file" not in fault and not fault.startswith("state:")]
+    assert left == []
+    assert any("logged-in users" in line for line in explain(settings))
+
+
+def test_check_exits_2_with_file_and_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text("[[listener]]\nauht = 'off'")
+    assert main(["check", "--config", str(file)]) == 2
+    assert capsys.readouterr().err == f"{file}: listener[1].auht: unknown setting; did you mean auth?\n"
+
+
+@pytest.mark.parametrize("name", ["catcher.toml", "company.toml"])
+def test_whatever_is_in_the_file_it_is_explained_or_refused(name: str, tmp_path: Path) -> None:
+    """A mutated starter file gives settings or faults, never another exception."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    whole = (EXAMPLES / name).read_bytes()
+    file = tmp_path / "mutant.toml"
+    for _ in range(400):
+        file.write_bytes(mutate(whole, dice))
+        try:
+            settings = load(file, {})
+            explain(settings)
+            warnings(settings)
+            assert all(": " in fault for fault in faults(settings))
+        except BadSettings as bad:
+            assert all(fault.startswith(str(file)) for fault in bad.faults)
+
+
+def mutate(text: bytes, dice: random.Random) -> bytes:
+    """Cut, doubled, swapped and strange pieces."""
+    for _ in range(dice.randrange(1, 4)):
+        at, end = sorted(dice.randrange(len(text) + 1) for _ in range(2))
+        end = min(end, at + dice.choice((1, 3, 20, 200)))
+        piece = dice.choice(
+            (
+                b"",
+                text[at:end] * 2,
+                b"-1",
+                b'""',
+                b"[]",
+                b"{}",
+                b"true",
+                b"1e400",
+                b"\x00",
+                b"\xff",
+                b"99999999999999999999",
+            )
+            + (b"nan", b"[[a]]\n", b"'", b'"', b"=", b"\n", b"../../etc", b"2030-01-01", b"[" * 50, b"{user}{x}", b":")
+        )
+        text = text[:at] + piece + text[end:]
+    return text
