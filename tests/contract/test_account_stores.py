@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,13 +18,18 @@ from smtpd_core.accounts.chain import ChainStore
 from smtpd_core.accounts.entry import Entry, stored_forms
 from smtpd_core.accounts.hashing import hash_password
 from smtpd_core.accounts.password_file import PasswordFileStore, create
-from smtpd_core.accounts.sql import SqlStore, sqlite
+from smtpd_core.accounts.ldap import LdapSettings, LdapStore
+from smtpd_core.accounts.sql import SqlStore, postgres, sqlite
 from smtpd_core.accounts.store import Account, AccountStore
 from smtpd_core.wire.sasl.verifier import ScramVerifier, make_verifier
+from tests.accounts.directory import postgres as postgres_server
+from tests.accounts.directory import postgres_programs, slapd
 
 ANN = UserAccount("ann", "correct horse", "Ann Other", "ann@example.test", ("@example.net",), ("bob",))
 BOB = UserAccount("bob@example.test", "p\xe4ssw\xf6rd, with = and :", "Bob")
 PEOPLE = (ANN, BOB)
+# Servers that a store under test needs, closed when it is done with.
+OPEN: list[contextlib.ExitStack] = []
 
 
 def memory(folder: Path) -> AccountStore:
@@ -82,6 +90,33 @@ def sqlite_query(folder: Path) -> AccountStore:
     )
 
 
+def postgres_table(folder: Path) -> AccountStore:
+    pytest.importorskip("psycopg")
+    if postgres_programs() is None and os.environ.get("CI") != "true":
+        pytest.skip("needs postgresql from Debian's packages")
+    servers = contextlib.ExitStack()
+    OPEN.append(servers)
+    url = servers.enter_context(postgres_server())
+    return filled(SqlStore(postgres(url)), ("password", "scram-sha-256", "scram-sha-1"))
+
+
+def ldap_directory(folder: Path) -> AccountStore:
+    pytest.importorskip("bonsai")
+    if shutil.which("slapd", path=os.environ["PATH"] + ":/usr/sbin") is None and os.environ.get("CI") != "true":
+        pytest.skip("needs slapd from Debian's packages")
+    people = "dn: dc=example,dc=test\nobjectClass: domain\ndc: example\n"
+    for person in PEOPLE:
+        password = base64.b64encode(person.password.encode()).decode()
+        people += f"\ndn: uid={person.user_name},dc=example,dc=test\nobjectClass: inetOrgPerson\nsn: x\n"
+        people += f"uid: {person.user_name}\ncn: {person.display_name}\nuserPassword:: {password}\n"
+        people += "".join(f"mail: {one}\n" for one in (person.email, *person.addresses) if one)
+        people += "".join(f"description: {one}\n" for one in person.may_act_as)
+    servers = contextlib.ExitStack()
+    OPEN.append(servers)
+    url = servers.enter_context(slapd(people))
+    return LdapStore(LdapSettings(url, base="dc=example,dc=test", act_as="description"), case_insensitive=False)
+
+
 def callable_store(folder: Path) -> AccountStore:
     people = MemoryStore(PEOPLE)
     return CallableStore(people.verify)
@@ -114,8 +149,9 @@ def cheap_hashes() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=STORES, ids=lambda make: make.__name__)
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cheap_hashes: None) -> AccountStore:
-    made: AccountStore = request.param(tmp_path_factory.mktemp("store"))
-    return made
+    yield request.param(tmp_path_factory.mktemp("store"))
+    while OPEN:
+        OPEN.pop().close()
 
 
 def needs(store: AccountStore, kind: str) -> None:
