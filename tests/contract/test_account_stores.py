@@ -17,8 +17,8 @@ from smtpd_core.accounts.callable import CallableStore
 from smtpd_core.accounts.chain import ChainStore
 from smtpd_core.accounts.entry import Entry, stored_forms
 from smtpd_core.accounts.hashing import hash_password
-from smtpd_core.accounts.password_file import PasswordFileStore, create
 from smtpd_core.accounts.ldap import LdapSettings, LdapStore
+from smtpd_core.accounts.password_file import PasswordFileStore, create
 from smtpd_core.accounts.sql import SqlStore, postgres, sqlite
 from smtpd_core.accounts.store import Account, AccountStore
 from smtpd_core.wire.sasl.verifier import ScramVerifier, make_verifier
@@ -133,6 +133,8 @@ STORES: tuple[Callable[[Path], AccountStore], ...] = (
     htpasswd,
     sqlite_table,
     sqlite_query,
+    postgres_table,
+    ldap_directory,
     callable_store,
     chain,
 )
