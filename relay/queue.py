@@ -1,8 +1,9 @@
 """The contract of a queue: messages with recipients, leases and one transaction per change.
 
 One body, N recipients with stable numbers. No method takes or returns a whole body: small content rides in
-Message.body,
-large is a file whose path moves with it, and readers open it. `now` is always Unix time given by the caller.
+Message.body, large is a file that the queue links into its own room, and readers open it. `now` is always Unix time
+given by the caller. MT-PRIORITY decides who is claimed first within a destination, FUTURERELEASE when for the first
+time; nothing is put off beyond its DELIVERBY deadline, so that the dispatcher sees it when it is due.
 Implementations: queue_memory, queue_sqlite. All pass one suite, tests/contract/.
 """
 
@@ -12,6 +13,14 @@ from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
 from relay.mail import Message, Outcome, Parcel, Settlement, Stop
+
+
+class QueueIsHeld(OSError):
+    """Another process holds this queue; only one may change it."""
+
+
+# One parcel's end: the parcel, its outcomes, and the bounces that follow from them.
+Report = tuple[Parcel, Sequence[Outcome], Sequence[tuple[Message, Sequence[Stop]]]]
 
 
 class Queue(Protocol):
@@ -35,7 +44,8 @@ class Queue(Protocol):
         """When the next recipient is due, None for an empty queue."""
 
     def claim(self, destination: str, room: int, now: float, lease: float) -> list[Parcel]:
-        """Up to `room` parcels whose recipients are due; theirs until now + lease."""
+        """Up to `room` parcels whose recipients are due; theirs until now + lease. Parcel.attempt is 1 only where
+        nobody can have tried before, neither in this run nor in an earlier one. A claim alone is not synced."""
 
     def settle(
         self,
@@ -55,6 +65,18 @@ class Queue(Protocol):
 
     def release(self, parcel: Parcel, now: float) -> None:
         """Give a claim back untried, due at once."""
+
+    def hold(self, ids: Sequence[str]) -> int:
+        """Nothing of these messages is tried until they are let go. All orders say for how many they did something."""
+
+    def let_go(self, ids: Sequence[str], now: float) -> int:
+        """Held messages are due at once."""
+
+    def retry_now(self, ids: Sequence[str], now: float) -> int:
+        """Deferred recipients of these messages are due at once."""
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Gone, without a bounce. A courier that has one under way may still deliver it; its report is refused."""
 
     def open_body(self, message_id: str) -> BinaryIO:
         """The content (without trace headers) as a seekable file. Raises KeyError for an unknown message."""

@@ -8,8 +8,10 @@ Thread: one at a time, the one that owns the connection, then the one that keeps
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -57,7 +59,7 @@ class Draft:
             return
         self._memory.append(data)
         if self.size > MEMORY_LIMIT:
-            self._file = tempfile.TemporaryFile(dir=self.directory, buffering=0)  # noqa: SIM115 (owned until close)
+            self._file = _nameless(self.directory)
             for piece in self._memory:
                 self._file.write(piece)
             self._memory.clear()
@@ -96,6 +98,21 @@ class Draft:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _nameless(directory: str | None) -> BinaryIO:
+    """A file without a name that may be given one later by linking its descriptor, where the system can do that."""
+    if hasattr(os, "O_TMPFILE"):
+        try:
+            # tempfile adds O_EXCL, which forbids the later link.
+            descriptor = os.open(
+                directory or tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR
+            )
+            return open(descriptor, "w+b", buffering=0)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+    return tempfile.TemporaryFile(dir=directory, buffering=0)
 
 
 class _Window(io.RawIOBase):

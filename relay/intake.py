@@ -1,0 +1,395 @@
+"""Intake: from the spool's segments into the queue, and away with what is imported.
+
+It alone reads and removes segments. Of a live segment it reads up to the published synced offset; a segment whose
+spool's lock is free is an orphan, read to its end. How far a segment is imported is stored with the messages, in the
+same transaction, so nothing is imported twice or left out whenever the process dies.
+What can't be read is moved to aside/ and named in the log; nothing unread is deleted.
+Thread: import_all() and run from one thread; announce() and stop() from any.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from relay import segment
+from relay.disk import Disk
+from relay.envelope_form import unpack
+from relay.mail import Body, Message, Stop
+from relay.queue import Queue
+from relay.spool import Position, Spool, body_path, position_of
+from smtpd_core.threads import Loop, Mailbox, start_loop
+from smtpd_core.wire.envelope import Envelope
+
+log = logging.getLogger(__name__)
+
+# One transaction of the queue: enough that its sync is shared by many, little enough that nobody waits long for it.
+BATCH_RECORDS = 500
+BATCH_BYTES = 4 << 20
+
+# Imports follow each other at this distance at least. The messages are safe where they are, larger batches cost less,
+# and the processor is better spent on those who wait for their 250.
+PAUSE = 0.05
+
+# After the queue failed (disk full, locked) it is tried again so often.
+TRY_AGAIN = 2.0
+
+# With receivers in other processes: how often to look for segments that nobody announces (their process died).
+LOOK_AROUND = 5.0
+
+# The destination of a recipient for whom routing raised.
+UNROUTABLE = "unroutable:"
+
+_SEGMENT = re.compile(r"(?P<name>[0-9A-Z]+)-(?P<number>\d{8})(\.upto-(?P<upto>\d+))?\.seg\Z")
+
+
+@dataclass(slots=True)
+class Found:
+    """One segment file in the spool's directory. `upto` is set for a suspect one."""
+
+    name: str
+    number: int
+    path: str
+    upto: int | None
+
+    @property
+    def key(self) -> str:
+        """Its name in the queue; the same before and after it became suspect."""
+        return f"{self.name}-{self.number:08d}"
+
+
+class Intake:
+    """Imports from `directory` into `queue`; `routes_for(address)` names the destination of a recipient.
+
+    `spool` is the one of this process, if there is one. `imported` is called after every batch (the dispatcher's
+    wake-up). `alone` says that no other process spools into this directory. `clock` gives Unix time.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        queue: Queue,
+        routes_for: Callable[[str], str],
+        *,
+        spool: Spool | None = None,
+        aside: str | os.PathLike[str] | None = None,
+        imported: Callable[[], None] | None = None,
+        alone: bool = True,
+        disk: Disk | None = None,
+        clock: Callable[[], float] = time.time,
+        pause: float = PAUSE,
+    ) -> None:
+        self.directory = os.fspath(directory)
+        self.aside = os.fspath(aside) if aside is not None else os.path.join(os.path.dirname(self.directory), "aside")
+        self._queue, self._routes_for = queue, routes_for
+        self._spool, self._imported, self._alone = spool, imported, alone
+        self._disk, self._clock, self._pause = disk or Disk(), clock, pause
+        self._offsets: dict[str, int] = {}
+        self._damaged: set[str] = set()
+        self._current: _Reading | None = None
+        self._news: Mailbox[None] = Mailbox()
+        self._stop: Mailbox[None] = Mailbox()
+        self._stopping = False
+        self._loop: Loop | None = None
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+
+    # Its life.
+
+    def announce(self) -> None:
+        """There may be something new."""
+        self._news.poke()
+
+    def start(self) -> None:
+        self._loop = start_loop("intake", self._run)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Import what is there and end. True where that was done in time. Idempotent."""
+        self._stopping = True
+        self._stop.poke()
+        self._news.poke()
+        return self._loop is None or self._loop.join(timeout)
+
+    def _run(self) -> None:
+        self._try(self.import_all)
+        while not self._stopping:
+            self._news.wait(None if self._alone else LOOK_AROUND)
+            if self._stopping:
+                break
+            if not self._try(self.import_new):
+                self._stop.wait(TRY_AGAIN)
+                self._news.poke()
+            elif self._pause:
+                self._stop.wait(self._pause)
+        self._try(self.import_all)
+        self._forget_current()
+
+    def _try(self, work: Callable[[], int]) -> bool:
+        try:
+            work()
+        except Exception as error:
+            # The spool keeps everything until the queue works again; MAIL is refused once it is full.
+            log.error("intake failed, nothing is lost: %s", error, exc_info=True)
+            return False
+        return True
+
+    # What to import.
+
+    def import_new(self) -> int:
+        """What this process's spool synced since the last time; everything where another segment has begun."""
+        spool, reading = self._spool, self._current
+        if not self._alone or spool is None or reading is None or reading.found.number != spool.position.number:
+            return self.import_all()
+        return self._import(reading, spool.position.offset)
+
+    def import_all(self) -> int:
+        """Everything that is promised in the directory. How many messages were imported; raises what the queue
+        raises."""
+        count = 0
+        # The position is read before the directory: a segment that begins in between waits for the next time.
+        position = self._spool.position if self._spool is not None else None
+        for name, several in self._segments().items():
+            if self._spool is not None and name == self._spool.name and not self._spool.is_stopped:
+                count += self._import_live(several, position)
+                continue
+            lock_path = Spool.path_of_lock(self.directory, name)
+            lock = self._disk.lock(lock_path)
+            if lock is None:
+                count += self._import_live(several, self._published(lock_path))
+                continue
+            try:
+                count += self._import_orphans(name, several)
+                self._disk.remove(lock_path)
+            finally:
+                self._disk.close(lock)
+        return count
+
+    def _segments(self) -> dict[str, list[Found]]:
+        """All segments by the name of their spool, oldest first."""
+        found: dict[str, list[Found]] = {}
+        for file in sorted(os.listdir(self.directory)):
+            match = _SEGMENT.match(file)
+            if match is not None:
+                upto = int(match["upto"]) if match["upto"] else None
+                one = Found(match["name"], int(match["number"]), os.path.join(self.directory, file), upto)
+                found.setdefault(one.name, []).append(one)
+            elif file.endswith(".lock"):
+                found.setdefault(file.removesuffix(".lock"), [])
+        return found
+
+    def _published(self, lock_path: str) -> Position | None:
+        with open(lock_path, "rb") as file:
+            return position_of(file.read(64))
+
+    def _import_live(self, several: list[Found], position: Position | None) -> int:
+        """Segments of a spool at work, up to what it says is synced."""
+        count = 0
+        for found in several:
+            if position is None or found.number > position.number:
+                break
+            if found.number < position.number:
+                count += self._import_whole(found)
+                continue
+            reading = self._current
+            if reading is None or reading.found.key != found.key:
+                reading = _Reading.of(found)
+                if reading is None:
+                    break  # its header is not written yet
+            count += self._import(reading, position.offset if found.upto is None else found.upto)
+            if self._spool is not None and found.name == self._spool.name and found.upto is None:
+                if reading is not self._current:
+                    self._forget_current()
+                    self._current = reading
+            else:
+                reading.close()
+        return count
+
+    def _import_orphans(self, name: str, several: list[Found]) -> int:
+        count = sum(self._import_whole(found) for found in several)
+        # Bodies that were linked, but whose record was never synced: nobody was promised anything.
+        prefix = f"{name}-"
+        bodies = os.path.join(self.directory, "bodies")
+        for file in os.listdir(bodies) if os.path.isdir(bodies) else ():
+            if file.startswith(prefix):
+                log.info("intake removes body %s, which no record names", file)
+                self._disk.remove(os.path.join(bodies, file))
+        return count
+
+    def _import_whole(self, found: Found) -> int:
+        """A complete segment: import the rest of it, then away with it."""
+        if self._current is not None and self._current.found.key == found.key:
+            self._forget_current()
+        reading = _Reading.of(found)
+        if reading is None:
+            self._set_segment_aside(found, "it has no readable header and no record")
+            return 0
+        try:
+            count = self._import(reading, reading.size if found.upto is None else min(found.upto, reading.size))
+        finally:
+            reading.close()
+        if found.key in self._damaged:
+            self._set_segment_aside(found, "it is damaged; its good records are in the queue")
+        else:
+            self._disk.remove(found.path)
+        self._queue.forget_source(found.key)
+        self._offsets.pop(found.key, None)
+        return count
+
+    # Importing.
+
+    def _forget_current(self) -> None:
+        if self._current is not None:
+            self._current.close()
+            self._current = None
+
+    def _import(self, reading: _Reading, stop: int) -> int:
+        """Records up to `stop` that are not in the queue yet, in batches."""
+        key = reading.found.key
+        start = self._offsets.get(key)
+        if start is None:
+            start = self._queue.offset(key) or segment.HEADER_SIZE
+        count = 0
+        for batch, end in self._batches(reading, start, stop):
+            messages = [one for record in batch if (one := self._message(reading, record)) is not None]
+            if messages or end < stop:
+                self._queue.add(messages, key, end, self._clock())
+                count += len(messages)
+            self._offsets[key] = end
+            for message, _ in messages:
+                if message.body.path:
+                    self._disk.remove(message.body.path)
+            if messages and self._imported is not None:
+                self._imported()
+        return count
+
+    def _batches(self, reading: _Reading, start: int, stop: int) -> Iterator[tuple[list[segment.Record], int]]:
+        batch: list[segment.Record] = []
+        size = 0
+        end = start
+        for one in segment.scan(reading.pread, reading.mark, start, stop):
+            end = one.end
+            if isinstance(one, segment.Damage):
+                self._note_damage(reading, one)
+                continue
+            batch.append(one)
+            size += one.end - one.start
+            if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
+                yield batch, end
+                batch, size = [], 0
+        if batch or end > start:
+            yield batch, end
+
+    def _message(self, reading: _Reading, record: segment.Record) -> tuple[Message, list[Stop]] | None:
+        """The record as a message with its stops; None where it had to be set aside."""
+        path = ""
+        if record.content is None:
+            path = body_path(self.directory, reading.found.name, record.id)
+            if not os.path.exists(path):
+                self._set_record_aside(reading, record, f"its body {path} is missing")
+                return None
+        try:
+            envelope = unpack(record.envelope)
+        except ValueError as error:
+            self._set_record_aside(reading, record, str(error))
+            return None
+        key = record.resend_key.hex() if any(record.resend_key) else ""
+        message = Message(record.id, envelope, record.trace, Body(record.size, record.content, path), key)
+        return message, self._stops(envelope)
+
+    def _stops(self, envelope: Envelope) -> list[Stop]:
+        return [Stop(number, one, self._route(one.address)) for number, one in enumerate(envelope.recipients)]
+
+    def _route(self, address: str) -> str:
+        try:
+            return self._routes_for(address)
+        except Exception:
+            # One address that the routing chokes on must not hold up everybody's mail.
+            log.exception("intake: no route for %r; it waits as %s", address, UNROUTABLE)
+            return UNROUTABLE
+
+    # What can't be read.
+
+    def _note_damage(self, reading: _Reading, damage: segment.Damage) -> None:
+        found = reading.found
+        if not damage.is_tail:
+            self._damaged.add(found.key)
+            log.error(
+                "intake: bytes %d to %d of %s are damaged (%s); what is good behind them is imported",
+                damage.start, damage.end, found.path, damage.why,
+            )  # fmt: skip
+            return
+        path = self._aside_path(f"{found.key}.tail-{damage.start}")
+        with open(path, "wb") as file:
+            at = damage.start
+            while piece := reading.pread(min(1 << 20, damage.end - at), at):
+                file.write(piece)
+                at += len(piece)
+        log.warning(
+            "intake: %s ends with %d bytes that were never promised (%s); they are cut off and kept as %s",
+            found.path, damage.end - damage.start, damage.why, path,
+        )  # fmt: skip
+
+    def _set_record_aside(self, reading: _Reading, record: segment.Record, why: str) -> None:
+        path = self._aside_path(f"{reading.found.key}.record-{record.start}")
+        with open(path, "wb") as file:
+            file.write(reading.pread(record.end - record.start, record.start))
+        log.error("intake: message %s can't be imported: %s; its record is kept as %s", record.id, why, path)
+
+    def _set_segment_aside(self, found: Found, why: str) -> None:
+        if os.path.getsize(found.path) <= segment.HEADER_SIZE:
+            self._disk.remove(found.path)  # its process died while it began it
+            return
+        path = self._aside_path(os.path.basename(found.path))
+        self._disk.rename(found.path, path)
+        self._disk.sync_directory(self.aside)
+        self._damaged.discard(found.key)
+        log.error("intake: segment %s is kept as %s: %s", found.path, path, why)
+
+    def _aside_path(self, name: str) -> str:
+        os.makedirs(self.aside, mode=0o700, exist_ok=True)
+        return os.path.join(self.aside, name)
+
+
+class _Reading:
+    """An open segment."""
+
+    __slots__ = ("_descriptor", "found", "mark")
+
+    def __init__(self, found: Found, descriptor: int, mark: bytes) -> None:
+        self.found, self._descriptor, self.mark = found, descriptor, mark
+
+    @classmethod
+    def of(cls, found: Found) -> _Reading | None:
+        """None where the file has neither a good header nor a good first record."""
+        reading = cls(found, os.open(found.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), b"")
+        mark = segment.mark_of(reading.pread(segment.HEADER_SIZE, 0))
+        if mark is None:
+            # The first record repeats the mark, and its checksum proves it.
+            first = next(segment.scan(reading.pread, b"", segment.HEADER_SIZE, reading.size), None)
+            if not isinstance(first, segment.Record):
+                reading.close()
+                return None
+            mark = reading.pread(16, segment.HEADER_SIZE)
+        reading.mark = mark
+        return reading
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Bytes of the file; what the disk can't read is given as zeros, which no checksum takes for a record."""
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        try:
+            return os.read(self._descriptor, length)
+        except OSError as error:
+            if length > 4096:
+                return b"".join(self.pread(min(4096, length - done), offset + done) for done in range(0, length, 4096))
+            log.error("intake: %s at %d: %s", self.found.path, offset, error)
+            return bytes(max(0, min(length, self.size - offset)))
+
+    def close(self) -> None:
+        os.close(self._descriptor)

@@ -1,0 +1,164 @@
+"""The SQL of the SQLite queue: schema, migrations, and every statement by name.
+
+A lane is one destination at one rank (priority); its `next_due` is exactly the earliest next_attempt of its waiting
+recipients, so who is due is found without looking at recipients. A claimed recipient keeps waiting with next_attempt
+set to the end of its lease, so an expired lease needs no sweep. Recipients of state WAITING alone are ever claimed.
+"""
+
+from __future__ import annotations
+
+# States of a recipient.
+WAITING, HELD, DELIVERED, RELAYED, FAILED, EXPIRED = range(6)
+
+# Migrations: entry N brings a database of version N to N + 1. Never change one that was released; add another.
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE messages (
+        seq INTEGER PRIMARY KEY,       -- order of arrival
+        id TEXT NOT NULL UNIQUE,
+        sender TEXT NOT NULL,
+        arrived REAL NOT NULL,
+        size INTEGER NOT NULL,
+        deadline REAL NOT NULL,        -- DELIVERBY, infinity without
+        open INTEGER NOT NULL,         -- recipients that are not final
+        file INTEGER NOT NULL,         -- 1: the content is the file bodies/ID
+        envelope BLOB NOT NULL,
+        trace BLOB NOT NULL,
+        content BLOB
+    );
+    CREATE TABLE recipients (
+        message INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        address TEXT NOT NULL,
+        dsn TEXT NOT NULL,             -- "": as in the envelope; else its own NOTIFY, a NUL, its own ORCPT
+        lane INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        next_attempt REAL NOT NULL,
+        attempts INTEGER NOT NULL,     -- settled
+        claims INTEGER NOT NULL,
+        lease INTEGER NOT NULL,        -- fencing token of the last claim, 0 after it was settled
+        PRIMARY KEY (message, number)
+    ) WITHOUT ROWID;
+    CREATE INDEX recipients_by_lane ON recipients (lane, state, next_attempt);
+    CREATE TABLE lanes (
+        id INTEGER PRIMARY KEY,
+        destination TEXT NOT NULL,
+        rank INTEGER NOT NULL,
+        next_due REAL,                 -- NULL: nothing waits
+        UNIQUE (destination, rank)
+    );
+    CREATE INDEX lanes_by_due ON lanes (next_due) WHERE next_due IS NOT NULL;
+    CREATE TABLE attempts (
+        message INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        at REAL NOT NULL,
+        result TEXT NOT NULL,
+        code INTEGER NOT NULL,
+        enhanced TEXT NOT NULL,
+        text TEXT NOT NULL,
+        remote TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        next_attempt REAL NOT NULL
+    );
+    CREATE INDEX attempts_by_message ON attempts (message);
+    CREATE TABLE sources (name TEXT PRIMARY KEY, offset INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE resends (key BLOB PRIMARY KEY, id TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX resends_by_age ON resends (at);
+    CREATE TABLE runs (number INTEGER NOT NULL);
+    INSERT INTO runs VALUES (0);
+    """,
+)
+
+VERSION = len(MIGRATIONS)
+
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -32768",
+    # A checkpoint rewrites what the log holds; rarely is cheaper, since rows that come and go never reach the file.
+    "PRAGMA wal_autocheckpoint = 8192",
+    "PRAGMA journal_size_limit = 67108864",
+)
+
+NEW_RUN = "UPDATE runs SET number = number + 1 RETURNING number"
+LAST_SEQ = "SELECT max(seq) FROM messages"
+
+# Rows in one INSERT: one step of the database for many rows, instead of one for each. SQLite takes 32 766 values.
+ROWS = 64
+
+MESSAGE_COLUMNS = 11
+RECIPIENT_COLUMNS = 10
+
+
+def insert_messages(rows: int) -> str:
+    return f"INSERT INTO messages VALUES {_rows(MESSAGE_COLUMNS, rows)}"
+
+
+def insert_recipients(rows: int) -> str:
+    return f"INSERT INTO recipients VALUES {_rows(RECIPIENT_COLUMNS, rows)}"
+
+
+def _rows(columns: int, rows: int) -> str:
+    one = f"({','.join('?' * columns)})"
+    return ",".join([one] * rows)
+
+
+KNOWN_IDS = "SELECT id FROM messages WHERE id IN (SELECT value FROM json_each(?))"
+SET_SOURCE = "INSERT INTO sources VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET offset = excluded.offset"
+SOURCE = "SELECT offset FROM sources WHERE name = ?"
+FORGET_SOURCE = "DELETE FROM sources WHERE name = ?"
+ADD_RESEND = "INSERT OR REPLACE INTO resends VALUES (?, ?, ?)"
+PRUNE_RESENDS = "DELETE FROM resends WHERE at < ?"
+RESENDS = "SELECT key, id, at FROM resends WHERE at >= ? ORDER BY at"
+
+LANE = "SELECT id FROM lanes WHERE destination = ? AND rank = ?"
+ADD_LANE = "INSERT INTO lanes (destination, rank) VALUES (?, ?) RETURNING id"
+LANE_DUE_BY = "UPDATE lanes SET next_due = min(ifnull(next_due, 9e999), ?) WHERE id = ?"
+LANE_DUE = """UPDATE lanes SET next_due =
+    (SELECT min(next_attempt) FROM recipients WHERE lane = lanes.id AND state = 0) WHERE id = ?"""
+LANES_OF = "SELECT id FROM lanes WHERE destination = ? AND next_due <= ? ORDER BY rank"
+UNUSED_LANES = (
+    "DELETE FROM lanes WHERE next_due IS NULL AND NOT EXISTS (SELECT 1 FROM recipients WHERE lane = lanes.id)"
+)
+
+DUE = """SELECT destination, min(next_due) AS since FROM lanes WHERE next_due <= ?
+    GROUP BY destination ORDER BY since LIMIT ?"""
+# Counting stops here: the dispatcher asks how much work there is, not how much there is in all.
+COUNT_BOUND = 100
+DUE_COUNT = f"""SELECT count(*) FROM (SELECT 1 FROM recipients
+    WHERE lane IN (SELECT id FROM lanes WHERE destination = ?) AND state = 0 AND next_attempt <= ?
+    LIMIT {COUNT_BOUND})"""
+NEXT_DUE = "SELECT min(next_due) FROM lanes WHERE next_due IS NOT NULL"
+
+PICK = """SELECT message FROM recipients WHERE lane = ? AND state = 0 AND next_attempt <= ?
+    ORDER BY next_attempt LIMIT ?"""
+# The plus signs keep SQLite from walking the lane's index, which may hold a million who are due.
+CLAIM = """UPDATE recipients SET next_attempt = ?, lease = ?, claims = claims + 1
+    WHERE message IN (SELECT value FROM json_each(?)) AND +lane = ? AND +state = 0 AND +next_attempt <= ?
+    RETURNING message, number, address, dsn, attempts, claims"""
+CLAIMED = "SELECT seq, id, size, envelope, trace FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
+
+LEASED = "SELECT number, lane, attempts FROM recipients WHERE message = ? AND lease = ?"
+MESSAGE = "SELECT seq, open, file, deadline FROM messages WHERE id = ?"
+SETTLE = """UPDATE recipients SET state = ?, next_attempt = ?, attempts = attempts + 1, lease = 0
+    WHERE message = ? AND number = ?"""
+DEFER = """UPDATE recipients SET next_attempt = ?, attempts = attempts + 1, lease = 0
+    WHERE message = ? AND number = ?"""
+UNTRIED = "UPDATE recipients SET next_attempt = ?, lease = 0 WHERE message = ? AND lease = ?"
+EXTEND = "UPDATE recipients SET next_attempt = ? WHERE message = ? AND lease = ? RETURNING lane"
+ADD_ATTEMPT = "INSERT INTO attempts VALUES (?,?,?,?,?,?,?,?,?,?)"
+FEWER_OPEN = "UPDATE messages SET open = open - ? WHERE seq = ?"
+DROP = (
+    "DELETE FROM attempts WHERE message = ?",
+    "DELETE FROM recipients WHERE message = ?",
+    "DELETE FROM messages WHERE seq = ?",
+)
+BODY = "SELECT file, content FROM messages WHERE id = ?"
+IDS_OF_FILES = "SELECT id FROM messages WHERE file = 1"
+
+HOLD = "UPDATE recipients SET state = 1 WHERE message = ? AND state = 0 RETURNING lane"
+LET_GO = "UPDATE recipients SET state = 0, next_attempt = ? WHERE message = ? AND state = 1 RETURNING lane"
+RETRY = """UPDATE recipients SET next_attempt = ? WHERE message = ? AND state = 0 AND next_attempt > ? AND lease = 0
+    RETURNING lane"""
+LANES_OF_MESSAGE = "SELECT DISTINCT lane FROM recipients WHERE message = ?"
