@@ -1,0 +1,55 @@
+"""A courier carries parcels of one destination to its agent, one after the other, and reports each.
+
+Thread: a worker of the dispatcher's crew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from relay.agents.agent import Agent
+from relay.mail import Outcome, Parcel, Result
+from relay.queue import Queue
+from smtpd_core.threads import Mailbox
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Round:
+    """What one courier was given. `left` is touched by the dispatcher only, `begun` by the courier only."""
+
+    destination: str
+    parcels: list[Parcel]
+    left: int = 0
+    begun: bool = False
+
+
+@dataclass(slots=True)
+class Letter:
+    """A courier's report on one parcel."""
+
+    round: Round
+    parcel: Parcel
+    outcomes: list[Outcome]
+
+
+def carry(round: Round, agent: Agent, queue: Queue, letters: Mailbox[Letter], clock: Callable[[], float]) -> None:
+    """Deliver all parcels of the round, posting one letter for each, whatever happens."""
+    round.begun = True
+    for parcel in round.parcels:
+        now = clock()
+        try:
+            outcomes = agent.deliver(parcel, partial(queue.open_body, parcel.message_id), now)
+        except Exception as error:
+            # A mistake of ours or of the disk: the mail is tried again, and the log says what it was.
+            log.exception("d-%s: delivery to %s failed", parcel.message_id, parcel.destination)
+            text = f"delivery failed: {type(error).__name__}"
+            outcomes = [
+                Outcome(stop.number, Result.DEFERRED, 0, "4.3.0", text, at=now, scope="message")
+                for stop in parcel.stops
+            ]
+        letters.put(Letter(round, parcel, outcomes))
