@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from relay import segment
@@ -63,7 +63,7 @@ class Found:
 
 
 class Intake:
-    """Imports from `directory` into `queue`; `routes_for(address)` names the destination of a recipient.
+    """Imports from `directory` into `queue`; `stops_for(envelope)` says where its recipients go (Routes.stops).
 
     `spool` is the one of this process, if there is one. `imported` is called after every batch (the dispatcher's
     wake-up). `alone` says that no other process spools into this directory. `clock` gives Unix time.
@@ -73,7 +73,7 @@ class Intake:
         self,
         directory: str | os.PathLike[str],
         queue: Queue,
-        routes_for: Callable[[str], str],
+        stops_for: Callable[[Envelope], Sequence[Stop]],
         *,
         spool: Spool | None = None,
         aside: str | os.PathLike[str] | None = None,
@@ -85,7 +85,7 @@ class Intake:
     ) -> None:
         self.directory = os.fspath(directory)
         self.aside = os.fspath(aside) if aside is not None else os.path.join(os.path.dirname(self.directory), "aside")
-        self._queue, self._routes_for = queue, routes_for
+        self._queue, self._stops_for = queue, stops_for
         self._spool, self._imported, self._alone = spool, imported, alone
         self._disk, self._clock, self._pause = disk or Disk(), clock, pause
         self._offsets: dict[str, int] = {}
@@ -282,7 +282,7 @@ class Intake:
         if batch or end > start:
             yield batch, end
 
-    def _message(self, reading: _Reading, record: segment.Record) -> tuple[Message, list[Stop]] | None:
+    def _message(self, reading: _Reading, record: segment.Record) -> tuple[Message, Sequence[Stop]] | None:
         """The record as a message with its stops; None where it had to be set aside."""
         path = ""
         if record.content is None:
@@ -297,18 +297,15 @@ class Intake:
             return None
         key = record.resend_key.hex() if any(record.resend_key) else ""
         message = Message(record.id, envelope, record.trace, Body(record.size, record.content, path), key)
-        return message, self._stops(envelope)
+        return message, self._stops(record.id, envelope)
 
-    def _stops(self, envelope: Envelope) -> list[Stop]:
-        return [Stop(number, one, self._route(one.address)) for number, one in enumerate(envelope.recipients)]
-
-    def _route(self, address: str) -> str:
+    def _stops(self, id: str, envelope: Envelope) -> Sequence[Stop]:
         try:
-            return self._routes_for(address)
+            return self._stops_for(envelope)
         except Exception:
             # One address that the routing chokes on must not hold up everybody's mail.
-            log.exception("intake: no route for %r; it waits as %s", address, UNROUTABLE)
-            return UNROUTABLE
+            log.exception("intake: no route for the recipients of %s; they wait as %s", id, UNROUTABLE)
+            return [Stop(number, one, UNROUTABLE) for number, one in enumerate(envelope.recipients)]
 
     # What can't be read.
 

@@ -19,10 +19,6 @@ class QueueIsHeld(OSError):
     """Another process holds this queue; only one may change it."""
 
 
-# One parcel's end: the parcel, its outcomes, and the bounces that follow from them.
-Report = tuple[Parcel, Sequence[Outcome], Sequence[tuple[Message, Sequence[Stop]]]]
-
-
 class Queue(Protocol):
     """Thread: any; every change is done by the one writer, callers wait for it."""
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from relay import timing
-from relay.mail import Message, Outcome, Parcel, Result, Stop
-from relay.queue import Report
+from relay.mail import Message, Outcome, Parcel, Result, Settlement, Stop
 from smtpd_core.threads import Lock
 
 _COUNT_BOUND = 100
@@ -55,7 +54,7 @@ class MemoryQueue:
 
     def _insert(self, batch: Sequence[tuple[Message, Sequence[Stop]]], now: float) -> None:
         for message, stops in batch:
-            if message.id in self._messages:
+            if message.id in self._messages or not stops:
                 continue
             # Opened at once: the file's name is its giver's to remove, and an open file outlives its name.
             body = open(message.body.path, "rb") if message.body.path else None  # noqa: SIM115
@@ -135,8 +134,8 @@ class MemoryQueue:
                     self._remove(parcel.message_id, outcome.number)
             return True
 
-    def settle_all(self, reports: Sequence[Report], now: float) -> list[bool]:
-        return [self.settle(*report, now) for report in reports]
+    def settle_all(self, settlements: Sequence[Settlement], now: float) -> list[bool]:
+        return [self.settle(one.parcel, one.outcomes, one.new_mail, now) for one in settlements]
 
     def _leased(self, parcel: Parcel) -> dict[int, _Waiting]:
         kept = self._messages.get(parcel.message_id)

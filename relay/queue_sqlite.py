@@ -22,8 +22,8 @@ from relay import statements as sql
 from relay import timing
 from relay.disk import Disk
 from relay.envelope_form import pack, unpack
-from relay.mail import Message, Outcome, Parcel, Recipient, Result, Stop
-from relay.queue import QueueIsHeld, Report
+from relay.mail import Message, Outcome, Parcel, Recipient, Result, Settlement, Stop
+from relay.queue import QueueIsHeld
 from smtpd_core.threads import Lock
 from smtpd_core.wire.envelope import Envelope
 
@@ -208,7 +208,7 @@ class SqliteQueue:
         due: dict[int, float] = {}
         resends = []
         for message, stops in batch:
-            if message.id in known:
+            if message.id in known or not stops:
                 continue
             known.add(message.id)
             envelope = message.envelope
@@ -324,20 +324,15 @@ class SqliteQueue:
         new_mail: Sequence[tuple[Message, Sequence[Stop]]],
         now: float,
     ) -> bool:
-        return self.settle_all([(parcel, outcomes, new_mail)], now)[0]
+        new = tuple((message, tuple(stops)) for message, stops in new_mail)
+        return self.settle_all([Settlement(parcel, tuple(outcomes), new)], now)[0]
 
-    def settle_all(self, reports: Sequence[Report], now: float) -> list[bool]:
-        self._adopt_bodies([message for _, _, new_mail in reports for message, _ in new_mail])
-        return self.change(lambda db: [self._settle(db, *report, now) for report in reports])
+    def settle_all(self, settlements: Sequence[Settlement], now: float) -> list[bool]:
+        self._adopt_bodies([message for one in settlements for message, _ in one.new_mail])
+        return self.change(lambda db: [self._settle(db, one, now) for one in settlements])
 
-    def _settle(
-        self,
-        db: sqlite3.Connection,
-        parcel: Parcel,
-        outcomes: Sequence[Outcome],
-        new_mail: Sequence[tuple[Message, Sequence[Stop]]],
-        now: float,
-    ) -> bool:
+    def _settle(self, db: sqlite3.Connection, settlement: Settlement, now: float) -> bool:
+        parcel, outcomes, new_mail = settlement.parcel, settlement.outcomes, settlement.new_mail
         row = db.execute(sql.MESSAGE, (parcel.message_id,)).fetchone()
         if row is None:
             return False

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relay.mail import Body, Message, Outcome, Parcel, Recipient, Result, Stop
+from relay.mail import Body, Message, Outcome, Parcel, Recipient, Result, Settlement, Stop
 from relay.queue import Queue
 from relay.queue_memory import MemoryQueue
 from relay.queue_sqlite import SqliteQueue
@@ -216,7 +216,7 @@ def test_several_parcels_settle_in_one_step_each_by_its_own_lease(queue: Queue) 
     queue.add([message(f"M{n}") for n in range(3)], "s", 1, NOW)
     parcels = queue.claim(LOCAL, 10, NOW, LEASE)
     queue.settle(parcels[1], outcomes(parcels[1], Result.DELIVERED), [], NOW)
-    reports = [(one, outcomes(one, Result.DELIVERED), []) for one in parcels]
+    reports = [Settlement(one, tuple(outcomes(one, Result.DELIVERED))) for one in parcels]
     assert queue.settle_all(reports, NOW) == [True, False, True]
     assert queue.next_due() is None
 

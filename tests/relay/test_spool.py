@@ -10,7 +10,7 @@ import pytest
 
 from relay.disk import Disk
 from relay.intake import Intake
-from relay.mail import Parcel
+from relay.mail import Parcel, Stop
 from relay.queue_memory import MemoryQueue
 from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
@@ -20,6 +20,10 @@ from smtpd_core.wire.envelope import Envelope, Origin, Recipient
 
 NOW = 1_000_000.0
 ENVELOPE = Envelope("bob@example.test", (Recipient("ann@example.test"),), origin=Origin("192.0.2.1"), arrived=NOW)
+
+
+def to_one_maildir(envelope: Envelope) -> list[Stop]:
+    return [Stop(number, one, "maildir:m") for number, one in enumerate(envelope.recipients)]
 
 
 class FaultyDisk(Disk):
@@ -91,7 +95,7 @@ def refused(ticket: Ticket) -> OSError:
 def imported(folder: Path, spool: Spool | None = None) -> dict[str, tuple[Parcel, bytes]]:
     """Everything that intake finds, by id."""
     queue = MemoryQueue()
-    intake = Intake(folder, queue, lambda address: "maildir:m", spool=spool, clock=lambda: NOW)
+    intake = Intake(folder, queue, to_one_maildir, spool=spool, clock=lambda: NOW)
     intake.import_all()
     found = {}
     for parcel in queue.claim("maildir:m", 1_000_000, NOW, 60):
@@ -115,7 +119,7 @@ def test_a_stopped_spool_leaves_orphans_that_are_imported_and_removed(spool: Spo
     kept(spool.promise(draft(spool, b"b" * 300_000, "M2"), ENVELOPE))
     assert spool.stop(5)
     queue = SqliteQueue(tmp_path / "queue.db")
-    Intake(tmp_path / "spool", queue, lambda address: "maildir:m").import_all()
+    Intake(tmp_path / "spool", queue, to_one_maildir).import_all()
     assert sorted(one.message_id for one in queue.claim("maildir:m", 9, 9e9, 60)) == ["M1", "M2"]
     queue.close()
     assert sorted(p.name for p in (tmp_path / "spool").rglob("*")) == ["bodies"]
