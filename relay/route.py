@@ -122,18 +122,23 @@ class Routes:
             targets = ours.aliases[folded]
         elif _base(ours, folded) in ours.aliases:
             targets = ours.aliases[_base(ours, folded)]
-        elif ours.catch_all and not self._is_known(ours, user):
+        elif ours.catch_all and not self._has_mailbox(ours, user):
             targets = (ours.catch_all,)
-        # An alias that leads to itself means the mailbox of that name.
         key = f"{folded}@{domain}"
         passed = seen | {key}
-        targets = [one for one in targets if _key(one, self.hostname) not in passed]
-        if not targets:
-            return [address]
         found: list[str] = []
         for target in targets:
-            found.extend(self._expanded(target, depth + 1, passed))
-        return found
+            there = _key(target, self.hostname)
+            if there == key:
+                # An alias that names itself means the mailbox of that name, beside its other targets.
+                found.append(address)
+            elif there not in passed:
+                found.extend(self._expanded(target, depth + 1, passed))
+        return found or [address]
+
+    def _has_mailbox(self, ours: Domain, user: str) -> bool:
+        folded = user.lower()
+        return ours.users is None or ours.users(folded) or ours.users(_base(ours, folded))
 
     def _is_known(self, ours: Domain, user: str) -> bool:
         folded = user.lower()

@@ -1,177 +1,110 @@
-"""Whose mail is taken, what an address stands for, and where it goes next: the domain table as pure functions.
+"""Whose mail is taken, and what the domain table of the settings means to the relay.
 
 Rule 1: never an open relay. Mail for a domain that is not ours is taken from a logged-in user or an allowed network
         only, whatever the address looks like: quotes, '%', '!' and source routes never lead out.
 Rule 2: without any domain and without a relay, everything from this machine is taken and nothing leaves it.
 Thread: any; made anew for a reload. `has_account` may block.
-Not here: filling in {user} and {domain} (the Maildir agent), MX (relay).
+Not here: aliases followed, names made safe, destinations filled in (relay/route.py), MX (relay/mx.py).
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from relay.route import Domain as RouteDomain
+from relay.route import Place, Routes
 from smtpd_core.app.sanity import split
 from smtpd_core.app.settings import Domain, Settings
-from smtpd_core.wire.envelope import Recipient
 from smtpd_core.wire.replies import Reply
 
 unknown_user_550 = Reply(550, "5.1.1", "No such mailbox here")
+no_such_domain_550 = Reply(550, "5.1.2", "No mail can go to that domain")
 relaying_denied_550 = Reply(550, "5.7.1", "Relaying denied; log in, or ask the server of that domain")
 not_for_strangers_550 = Reply(550, "5.7.1", "This server takes mail from its own machine only")
 relay_is_off_550 = Reply(550, "5.7.1", "Mail for other domains is not sent on from here")
 
-# Aliases that lead to aliases: deep enough for every sane list, and an end for a circle that is not.
-MAX_DEPTH = 20
-# Addresses that one recipient may stand for.
-MAX_TARGETS = 1000
-
-POSTMASTER = "postmaster"
+HasAccount = Callable[[str], bool]
 
 
 class Routing:
-    """See the module. Raises ValueError where an aliases file is malformed."""
+    """`routes` is the relay's map. ValueError: an aliases file is malformed; OSError: it can't be read."""
 
-    def __init__(self, settings: Settings, has_account: Callable[[str], bool] | None = None) -> None:
-        self._settings = settings
-        self._has_account = has_account
-        self._domains = {fold(name): domain for name, domain in settings.domains.items()}
-        self._aliases = {name: aliases_of(domain) for name, domain in self._domains.items()}
-        self._users = {name: frozenset(user.lower() for user in d.users) for name, d in self._domains.items()}
-        self._routes = {fold(name): route for name, route in settings.relay.route.items()}
+    def __init__(self, settings: Settings, has_account: HasAccount | None = None) -> None:
+        self._relays = settings.relay.enabled
         self._networks = [ipaddress.ip_network(text, strict=False) for text in settings.relay.allow_networks]
-        self._catches_all = not self._domains and not settings.relay.enabled
-
-    # -- who may send what
+        self.catches_all = not settings.domains and not settings.relay.enabled
+        self.routes = Routes(
+            domains=_domains(settings, has_account),
+            table={fold(name): _hop(settings, name, route.smarthost) for name, route in settings.relay.route.items()},
+            default=_hop(settings, "{domain}", ""),
+            hostname=settings.hostname or "localhost",
+        )
 
     def judge(self, address: str, client: str, user: str) -> Reply | None:
         """None where mail for this recipient is taken from this client ("" is a unix socket) and user ("" is none)."""
-        local, name = self._split(address)
-        if name in self._domains:
-            return None if self._knows(local, name) else unknown_user_550
-        if self._catches_all:
+        if self.catches_all:
             return None if is_here(client) else not_for_strangers_550
-        if local.lower() == POSTMASTER and not address.rpartition("@")[1]:
+        place = self.routes.place(address)
+        if place is Place.HERE:
             return None
-        if not self._settings.relay.enabled:
+        if place is Place.NOBODY:
+            return unknown_user_550
+        if not self._relays:
             return relay_is_off_550 if user else relaying_denied_550
-        return None if user or self._is_allowed(client) else relaying_denied_550
-
-    def is_ours(self, address: str) -> bool:
-        """Whether this address is delivered here and not sent on."""
-        local, name = self._split(address)
-        return self._catches_all or name in self._domains or (local.lower() == POSTMASTER and "@" not in address)
+        if not user and not self._is_allowed(client):
+            return relaying_denied_550
+        return no_such_domain_550 if place is Place.NOWHERE else None
 
     def _is_allowed(self, client: str) -> bool:
         if not client:
             return True
-        number = ipaddress.ip_address(client.partition("%")[0])
-        if number.version == 6 and number.ipv4_mapped is not None:
-            number = number.ipv4_mapped
+        number = _address(client)
         return any(number.version == network.version and number in network for network in self._networks)
 
-    # -- what an address stands for
 
-    def _split(self, address: str) -> tuple[str, str]:
-        """(local part, the name in the domain table that rules it or else its domain)."""
-        local, at, domain = address.rpartition("@")
-        if not at:
-            local, domain = address, self._settings.hostname
-        name = fold(domain)
-        if name not in self._domains:
-            if not at and self._domains:
-                return local, next(iter(self._domains))
-            if "*" in self._domains:
-                return local, "*"
-        return local, name
+def _domains(settings: Settings, has_account: HasAccount | None) -> dict[str, RouteDomain]:
+    mail = Path(settings.state).absolute() / "mail"
+    if not settings.domains and not settings.relay.enabled:
+        return {"*": RouteDomain(f"maildir:{mail}")}
+    found = {fold(name): _domain(name, domain, mail, has_account) for name, domain in settings.domains.items()}
+    # RFC 5321 4.5.1: RCPT TO:<Postmaster> has a place everywhere, also where the host's own name is no domain of ours.
+    own = fold(settings.hostname or "localhost")
+    if own not in found and "*" not in found:
+        found[own] = RouteDomain(f"maildir:{mail}", users=frozenset[str]().__contains__)
+    return found
 
-    def _knows(self, local: str, name: str) -> bool:
-        return self._mailbox(local, name) or self._target(local, name) is not None
 
-    def _mailbox(self, local: str, name: str) -> bool:
-        """Whether the local part, or what stands before its plus, is somebody's."""
-        users = self._users[name]
-        if "any" in users:
-            return True
-        candidates = self._candidates(local, name)
-        if any(one.lower() in users for one in candidates):
-            return True
-        if "accounts" in users and self._has_account is not None:
-            return any(self._has_account(one) or self._has_account(f"{one}@{name}") for one in candidates)
-        return False
+def _domain(name: str, domain: Domain, mail: Path, has_account: HasAccount | None) -> RouteDomain:
+    aliases = {alias: [_whole(one, name) for one in targets] for alias, targets in aliases_of(domain).items()}
+    return RouteDomain(
+        deliver=domain.deliver or f"maildir:{mail}/{{domain}}/{{user}}",
+        users=_users(name, domain, has_account),
+        aliases=aliases,
+        catch_all=_whole(domain.catch_all, name) if domain.catch_all else "",
+        plus=domain.plus,
+    )
 
-    def _target(self, local: str, name: str) -> tuple[str, ...] | None:
-        """Where an alias or the catch-all leads; the postmaster always has a place."""
-        for one in self._candidates(local, name):
-            found = self._aliases[name].get(one.lower())
-            if found is not None:
-                return found
-        if self._mailbox(local, name):
-            return None
-        domain = self._domains[name]
-        if domain.catch_all:
-            return (domain.catch_all,)
-        return () if local.lower() == POSTMASTER else None
 
-    def _candidates(self, local: str, name: str) -> tuple[str, ...]:
-        plus = self._domains[name].plus
-        if not plus or local.startswith('"') or plus not in local[1:]:
-            return (local,)
-        return (local, local[: local.index(plus, 1)])
+def _users(name: str, domain: Domain, has_account: HasAccount | None) -> HasAccount | None:
+    if "any" in domain.users:
+        return None
+    named = frozenset(user.lower() for user in domain.users if user != "accounts")
+    if "accounts" not in domain.users or has_account is None:
+        return named.__contains__
+    return lambda user: user in named or has_account(user) or has_account(f"{user}@{name}")
 
-    def expand(self, recipients: Iterable[Recipient]) -> tuple[Recipient, ...]:
-        """The recipients with aliases resolved, each address once, in order. ORCPT tells what it was (RFC 3461 4.2)."""
-        found: dict[str, Recipient] = {}
-        for recipient in recipients:
-            for address in self._expand(recipient.address, set(), 0):
-                if address == recipient.address:
-                    found.setdefault(address, recipient)
-                else:
-                    orcpt = recipient.orcpt or f"rfc822;{recipient.address}"
-                    found.setdefault(address, Recipient(address, recipient.notify, orcpt))
-        return tuple(found.values())
 
-    def _expand(self, address: str, seen: set[str], depth: int) -> list[str]:
-        local, name = self._split(address)
-        targets = self._target(local, name) if name in self._domains else None
-        if not targets or depth >= MAX_DEPTH:
-            return [address]
-        seen.add(address.lower())
-        found: list[str] = []
-        for target in targets:
-            whole = target if "@" in target or name == "*" else f"{target}@{name}"
-            if whole.lower() in seen:
-                # An alias that names itself means the mailbox behind it.
-                found += [whole] if whole.lower() == address.lower() else []
-            elif len(found) < MAX_TARGETS:
-                found += self._expand(whole, seen, depth + 1)
-        return found or [address]
+def _whole(target: str, name: str) -> str:
+    """A target without a domain is of the alias's own."""
+    return target if "@" in target or name == "*" else f"{target}@{name}"
 
-    # -- where it goes
 
-    def destination(self, address: str) -> str:
-        """The destination as relay/mail.py writes it."""
-        local, name = self._split(address)
-        if self._catches_all:
-            return f"maildir:{self._mail()}"
-        if name in self._domains:
-            return self._domains[name].deliver or f"maildir:{self._mail()}/{{domain}}/{{user}}"
-        if local.lower() == POSTMASTER and "@" not in address:
-            return f"maildir:{self._mail()}"
-        return self.next_hop(name)
-
-    def next_hop(self, domain: str) -> str:
-        """Where mail for a domain that is not ours goes."""
-        route = self._routes.get(fold(domain))
-        smarthosts = split((route.smarthost if route else "") or self._settings.relay.smarthost)
-        if smarthosts:
-            return f"smtp:{','.join(smarthosts)}"
-        return f"mx:{fold(domain)}"
-
-    def _mail(self) -> Path:
-        return Path(self._settings.state).absolute() / "mail"
+def _hop(settings: Settings, domain: str, smarthost: str) -> str:
+    """The destination of mail for another's domain."""
+    smarthosts = split(smarthost or settings.relay.smarthost)
+    return f"smtp:{','.join(smarthosts)}" if smarthosts else f"mx:{domain}"
 
 
 def fold(domain: str) -> str:
@@ -183,10 +116,15 @@ def is_here(client: str) -> bool:
     """This machine: loopback or a unix socket."""
     if not client:
         return True
+    return _address(client).is_loopback
+
+
+def _address(client: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The client's address; one of IPv4 on a dual-stack socket is one of IPv4."""
     number = ipaddress.ip_address(client.partition("%")[0])
     if number.version == 6 and number.ipv4_mapped is not None:
-        number = number.ipv4_mapped
-    return number.is_loopback
+        return number.ipv4_mapped
+    return number
 
 
 def aliases_of(domain: Domain) -> Mapping[str, tuple[str, ...]]:

@@ -54,7 +54,7 @@ def test_embedded_takes_any_recipient_from_this_machine_only() -> None:
     assert routing.judge("ann@any.test", "::ffff:127.0.0.1", "") is None
     assert routing.judge("ann@any.test", "", "") is None
     assert routing.judge("ann@any.test", STRANGER, "") is not_for_strangers_550
-    assert routing.destination("ann@any.test").endswith("smtpd-state/mail")
+    assert routing.routes.destination("ann@any.test").endswith("smtpd-state/mail")
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_a_user_hears_that_the_relay_is_off() -> None:
 @pytest.mark.parametrize(
     ("address", "to"),
     [
-        ("ann@our.test", "maildir:/state/mail/{domain}/{user}"),
+        ("ann@our.test", "maildir:/state/mail/our.test/ann"),
         ("x@any.test", "lmtp:127.0.0.1:24"),
         ("eve@far.test", "mx:far.test"),
         ("eve@Special.Test", "smtp:hub.test:26"),
     ],
 )
 def test_where_mail_goes_next(address: str, to: str) -> None:
-    assert Routing(RELAY).destination(address) == to
+    assert Routing(RELAY).routes.destination(address) == to
 
 
 @pytest.mark.parametrize(
@@ -140,15 +140,15 @@ def test_where_mail_goes_next(address: str, to: str) -> None:
     ],
 )
 def test_what_an_address_stands_for(address: str, stands_for: list[str]) -> None:
-    assert [one.address for one in Routing(OURS).expand([Recipient(address)])] == stands_for
+    assert [stop.recipient.address for stop in Routing(OURS).routes.stops_for([Recipient(address)])] == stands_for
 
 
 def test_aliases_in_a_circle_end() -> None:
-    assert Routing(OURS).expand([Recipient("loop@our.test")])
+    assert Routing(OURS).routes.stops_for([Recipient("loop@our.test")])
 
 
 def test_an_alias_keeps_what_the_sender_wrote() -> None:
-    first = Routing(OURS).expand([Recipient("sales@our.test", ("NEVER",))])[0]
+    first = Routing(OURS).routes.stops_for([Recipient("sales@our.test", ("NEVER",))])[0].recipient
     assert (first.orcpt, first.notify) == ("rfc822;sales@our.test", ("NEVER",))
 
 
