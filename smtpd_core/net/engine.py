@@ -7,7 +7,7 @@
 
 Rule: an engine is used once. To start again make another one, which may be given the same Door and Guard objects.
 Thread: every method from any thread, hooks included. stop() from a hook does not wait, since it would wait for itself.
-Not here: forking and exiting (embedding.py), several processes (app/processes.py).
+Not here: when the interpreter exits or forks (embedding.py), several processes (app/processes.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from smtpd_core.net import embedding
 from smtpd_core.net.conversation import Conversation
 from smtpd_core.net.guard import Guard
 from smtpd_core.net.listeners import Listener, bind, inherited_descriptors
@@ -23,6 +24,9 @@ from smtpd_core.net.poller import Poller, best_poller
 from smtpd_core.net.reactor import House, OpenConversation, Reactor
 from smtpd_core.net.settings import Door, Timeouts
 from smtpd_core.threads import Lock, ThreadPool
+
+# At exit: the time for sessions to hear 421. Hooks that run longer are cut off with their threads.
+_LEAVE = 1.0
 
 _NEW, _RUNNING, _STOPPING, _STOPPED, _FORKED = range(5)
 
@@ -84,6 +88,7 @@ class Engine:
                 self.pool.stop(0)
                 raise
             self._state = _RUNNING
+        embedding.embed(self)
 
     def stop(self, timeout: float | None = 30.0) -> bool:
         """No new connections; sessions end as they can until `timeout` seconds have passed, then all is closed.
@@ -106,14 +111,33 @@ class Engine:
         has_finished = reactor.finished.wait(None if timeout is None else timeout + 2.0)
         # The sessions had the time; a thread that is still in a hook gets a moment more, then it is left to itself.
         has_ended = self.pool.stop(None if timeout is None else 0.25)
-        with self._lock:
-            self._state = _STOPPED
+        self._end()
         return has_finished and has_ended
 
     def _end_from_within(self) -> None:
         self.pool.stop(0)
+        self._end()
+
+    def _end(self) -> None:
         with self._lock:
             self._state = _STOPPED
+        embedding.release(self)
+
+    def leave(self) -> None:
+        """The interpreter shuts down: stop within a second, with the threads that there are."""
+        self.pool.shut_recruiting()
+        self.stop(_LEAVE)
+
+    def abandon(self) -> None:
+        """In the child after a fork: inactive, with its descriptors closed; no lock is waited for."""
+        self._lock = Lock()
+        self._state = _FORKED
+        self.pool.abandon()
+        self.guard.abandon()
+        for listener in self._listeners:
+            listener.close(remove_path=False)
+        if self._reactor is not None:
+            self._reactor.abandon()
 
     def pause(self) -> None:
         """Take no newcomers; they wait in the system's backlog. Sessions go on."""

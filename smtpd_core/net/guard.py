@@ -187,6 +187,13 @@ class Guard:
             self._by_prefix[prefix] = self._by_prefix.get(prefix, 0) + 1
         return None
 
+    def abandon(self) -> None:
+        """In the child after a fork: the parent's connections are not ours, and the lock may be held for ever."""
+        self._lock = Lock()
+        self.connections = 0
+        self._by_source = {}
+        self._by_prefix = {}
+
     # -- messages
 
     def may_send(self, address: str, now: float) -> bool:

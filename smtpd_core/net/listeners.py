@@ -51,9 +51,9 @@ class Listener:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def close(self, *, remove_path: bool = True) -> None:
-        """Close; the path of a unix socket that we made goes too."""
+        """Close; the path of a unix socket that we made goes too, unless other processes listen on it."""
         self.socket.close()
-        if self.path and remove_path:
+        if self.path and remove_path and not self.is_shared:
             try:
                 os.unlink(self.path)
             except FileNotFoundError:

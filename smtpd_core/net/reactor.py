@@ -15,6 +15,7 @@ import errno
 import itertools
 import logging
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -54,6 +55,9 @@ NEED_BYTES, GO_ON, NEED_SLOT = Wish.NEED_BYTES, Wish.GO_ON, Wish.NEED_SLOT
 # Newcomers taken from one listener before the others have their turn.
 _ACCEPT_BATCH = 64
 
+# Where several processes accept, each leaves something for the others.
+_SHARED_BATCH = 2
+
 # What a refused client may still send before its connection is closed under it.
 _LINGER_BYTES = 262_144
 _LINGERERS = 1024
@@ -65,7 +69,7 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # After the deadline of stop: for the 421s and the close hooks.
 _LAST_WORDS = 0.2
 
-_INHERITS_NODELAY = hasattr(socket, "SO_PEEK_OFF")  # Linux
+_INHERITS_NODELAY = sys.platform == "linux"
 
 
 class House:
@@ -391,7 +395,7 @@ class Reactor:
                     return
                 continue  # the newcomer is gone already, or its network failed: accept(2), "Error handling"
             self._welcome(listener, sock, address)
-        listener.burst = min(_ACCEPT_BATCH, listener.burst * 2)
+        listener.burst = min(_SHARED_BATCH if listener.is_shared else _ACCEPT_BATCH, listener.burst * 2)
 
     def _welcome(self, listener: Listener, sock: socket.socket, address: object) -> None:
         if not DONT_WAIT:
@@ -578,6 +582,18 @@ class Reactor:
                 connection.ticket.withdraw()
                 connection.ticket = None
             self._make_late(connection, "send" if connection.unsent else "halt")
+
+    def abandon(self) -> None:
+        """In the child after a fork: close what is the parent's, and never lead again."""
+        self._is_over = True
+        self.mailbox.abandon()
+        self.finished = Ticket()
+        self.finished.resolve()
+        for found in list(self._at.values()):
+            found.socket.close()
+        self._at.clear()
+        self.connections.clear()
+        self.poller.close()
 
     def _finish(self) -> None:
         """Nothing is left, or the deadline has passed. Threads in a hook close their connections themselves."""

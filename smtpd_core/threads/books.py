@@ -296,6 +296,15 @@ class Books:
         with self._lock:
             self.may_recruit = False
 
+    def abandon(self) -> None:
+        """In the child after a fork. The only thread there may be one of ours, in the middle of a hook."""
+        self._lock = threading.Lock()
+        self.is_stopping = True
+        self.may_recruit = False
+        self.workers = [worker for worker in self.workers if worker.thread is threading.current_thread()]
+        self.followers = []
+        self.posts = [post for post in self.posts if post.leader in self.workers]
+
     # -- within the lock
 
     def _give_slot_back(self, worker: Worker) -> None:

@@ -116,6 +116,12 @@ class PollMailbox(Generic[T]):
             letters, self._letters = self._letters, []
             return letters
 
+    def abandon(self) -> None:
+        """In the child after a fork: closed, and the lock may be held for ever."""
+        self._lock = threading.Lock()
+        self._is_closed = True
+        self._letters = []
+
     def _rouse(self) -> None:
         """Within the lock, so that close() is never followed by a ring to a bell that is gone."""
         if self._sleeps:

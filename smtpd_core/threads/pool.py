@@ -150,6 +150,11 @@ class ThreadPool:
         """No new threads any more: the interpreter is shutting down."""
         self._books.shut_recruiting()
 
+    def abandon(self) -> None:
+        """In the child after a fork: the threads do not exist here, and their locks may be held for ever."""
+        self._is_stopping = True
+        self._books.abandon()
+
     # -- facts
 
     @property

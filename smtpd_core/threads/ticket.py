@@ -6,6 +6,7 @@ Or: open -> withdrawn, where the one who waits gave up first. A ticket is resolv
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +18,16 @@ _OPEN, _TAKEN, _WITHDRAWN, _RESOLVED = range(4)
 # One lock for the state changes of all tickets: they are a few instructions long, and a lock for every message
 # would be one more allocation on the hot path.
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """In the child after a fork: a thread that does not exist there may hold it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Ticket:

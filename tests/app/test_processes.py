@@ -1,0 +1,172 @@
+"""Master and receivers as real processes, driven by real sockets and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.net.echo import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SCRIPT = """
+import os, sys, logging
+from smtpd_core.app.processes import Master, Role
+from smtpd_core.net import Door, Engine, ListenerSettings
+from smtpd_core.net.listeners import bind
+from tests.net.echo import Club, Echo
+
+logging.basicConfig(level=logging.INFO)
+door = Door(ListenerSettings(bind="127.0.0.1:0", tls="none"))
+listeners = bind(door)
+for listener in listeners:
+    listener.is_shared = True
+print(listeners[0].address[1], flush=True)
+
+class Who(Echo):
+    def obey(self, line, turn):
+        if line == b"WHO":
+            self.output += b"250 %d\\n" % os.getpid()
+            self.waiting_for = "command"
+            return None
+        return super().obey(line, turn)
+
+def receive(ward):
+    if os.path.exists(sys.argv[1]):
+        return 1
+    club = Club()
+    engine = Engine([door], lambda *facts: Who(club, facts[0], facts[2]), listeners=listeners)
+    engine.start()
+    ward.is_ready()
+    ward.wait()
+    return 0 if engine.stop(5) else 1
+
+master = Master([Role(f"receiver {n}", receive) for n in (1, 2)], tell=lambda state: print(state, flush=True),
+                patience=10)
+sys.exit(master.run())
+"""
+
+
+class Served:
+    def __init__(self, stop_file: Path) -> None:
+        self.stop_file = stop_file
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(stop_file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert self.process.stdout is not None
+        self.address = ("127.0.0.1", int(self.hear()))
+        assert self.hear() == "READY=1"
+
+    def hear(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def who(self) -> int:
+        with Client(self.address) as client:
+            return int(client.ask("WHO").split()[1])
+
+    def everybody(self, wanted: int, besides: frozenset[int] = frozenset()) -> set[int]:
+        """Ask until `wanted` processes that are not `besides` have answered."""
+        found: set[int] = set()
+        held = []
+        ends = time.monotonic() + 20
+        while len(found) < wanted and time.monotonic() < ends:
+            client = Client(self.address)  # held open, so that the next one goes to whoever is free
+            held.append(client)
+            found.add(int(client.ask("WHO").split()[1]))
+            found -= besides
+        for client in held:
+            client.close()
+        assert len(found) == wanted
+        return found
+
+
+@pytest.fixture
+def served(tmp_path) -> Iterator[Served]:
+    served = Served(tmp_path / "stop")
+    yield served
+    if served.process.poll() is None:
+        served.process.kill()
+    served.process.communicate()
+
+
+def test_term_drains_and_ends_with_0(served):
+    with Client(served.address) as client:
+        assert client.ask("x") == "250 x"
+        served.process.send_signal(signal.SIGTERM)
+        assert client.read() == "421 stop"
+    assert served.process.wait(10) == 0
+
+
+def test_a_killed_receiver_loses_only_its_own_sessions_and_comes_back(served):
+    clients = [Client(served.address) for _ in range(20)]
+    owners = [int(client.ask("WHO").split()[1]) for client in clients]
+    victim = owners[0]
+    os.kill(victim, signal.SIGKILL)
+    for client, owner in zip(clients, owners, strict=True):
+        if owner != victim:
+            assert client.ask("x") == "250 x"
+    with Client(served.address) as client:  # at once, whoever takes it
+        assert client.ask("x") == "250 x"
+    assert victim not in served.everybody(2)
+    for client in clients:
+        client.close()
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(10) == 0
+
+
+def test_hup_replaces_the_receivers_and_old_sessions_finish(served):
+    old = served.everybody(2)
+    with Client(served.address) as client:
+        client.send("BLOCK 0.5")
+        served.process.send_signal(signal.SIGHUP)
+        assert served.hear() == "RELOADING=1"
+        assert served.hear() == "READY=1"
+        assert client.read() == "250 done"
+        assert client.read() == "421 stop"
+    served.everybody(2, frozenset(old))
+
+
+def test_a_receiver_that_keeps_dying_is_started_with_growing_delay(served):
+    victims = served.everybody(2)
+    served.stop_file.touch()
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    said = []
+    while sum("starting it again" in line for line in said) < 5:
+        said.append(served.process.stderr.readline())
+    delays = [line.rsplit(" in ", 1)[1] for line in said if "receiver 1" in line and "starting it again" in line]
+    assert delays[:2] == ["0.1 s\n", "0.2 s\n"]
+    served.stop_file.unlink()
+    served.everybody(2)
+
+
+def test_children_end_when_the_master_is_killed(served):
+    with Client(served.address) as client:
+        assert client.ask("x") == "250 x"
+        served.process.kill()
+        assert client.read() == "421 stop"
+
+
+def test_a_second_term_ends_at_once(served):
+    with Client(served.address) as client:
+        client.send("BLOCK 30")
+        time.sleep(0.1)
+        served.process.send_signal(signal.SIGTERM)
+        assert served.hear() == "STOPPING=1"
+        began = time.monotonic()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(10) == 1
+        assert time.monotonic() - began < 3
