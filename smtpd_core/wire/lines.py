@@ -28,7 +28,7 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
     """One command line: looked up, judged by order and gates, then its step."""
     data, at = p._data, p._at
     end = data.find(b"\n", p._scanned)
-    if end < 0 or data.find(b"\r", at, end) != end - 1 or end - at >= p.settings.max_command_line:
+    if end <= 0 or data.find(b"\r", at, end) != end - 1 or end - at >= p.settings.max_command_line:
         line = _odd_line(p, p.settings.max_command_line)
         if not isinstance(line, bytes):
             return line

@@ -87,7 +87,7 @@ def comparable(found: list[Event]) -> list[Event]:
         last = joined[-1] if joined else None
         if isinstance(event, events.BodyChunk) and isinstance(last, events.BodyChunk):
             joined[-1] = events.BodyChunk(last.data + event.data)
-        elif isinstance(event, events.ContentDropped) and isinstance(last, events.BodyChunk):
+        elif isinstance(last, events.BodyChunk) and not isinstance(event, events.ContentEnds):
             joined[-1] = event
         else:
             joined.append(event)
