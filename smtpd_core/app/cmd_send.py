@@ -1,0 +1,148 @@
+"""`send`: a small client. One message from a file, standard input or, without either, one made on the spot."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from collections.abc import Iterator
+from email.utils import formatdate, make_msgid
+from functools import partial
+from pathlib import Path
+
+from certs.contexts import ClientContext
+from certs.policy import ClientPolicy
+from relay.conversation import Conversation, addresses_of
+from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel, Trouble, Word
+from smtpd_core.app.sanity import bad_address
+from smtpd_core.wire.answers import Answer
+from smtpd_core.wire.envelope import MailParameters, Recipient
+from smtpd_core.wire.sasl.client import Credentials
+
+_LEVELS = {level.value: level for level in TlsLevel}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", required=True, action="append", metavar="A", help="a recipient; may be given again")
+    parser.add_argument(
+        "--from", dest="sender", default="", metavar="B", help="the reverse-path (default: the null one)"
+    )
+    parser.add_argument("--server", default="127.0.0.1:2525", metavar="H:P", help="default %(default)s")
+    parser.add_argument("--tls", choices=[*_LEVELS, "implicit"], default="opportunistic", help="default %(default)s")
+    parser.add_argument(
+        "--user", default="", help="log in as this user; the password comes from SMTPD_PASSWORD or the prompt"
+    )
+    parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
+    parser.add_argument("--hello", default="localhost", help="the name to give in EHLO")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each step, default %(default)s")
+    parser.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the message; - is standard input")
+
+
+def run(options: argparse.Namespace) -> int:
+    if reason := bad_address(options.server):
+        print(f"send: --server: {reason}", file=sys.stderr)
+        return 2
+    content = as_content(_message(options))
+    load = Load(
+        sender=options.sender,
+        recipients=tuple(Recipient(address) for address in options.to),
+        parameters=MailParameters(),
+        size=len(content),
+        pieces=partial(_pieces, content),
+        body="" if content.isascii() else "8BITMIME",
+        utf8=not (options.sender + "".join(options.to)).isascii(),
+    )
+    try:
+        words = send(options.server, _manners(options), load, verbose=options.verbose)
+    except (Trouble, OSError) as trouble:
+        print(f"send: {trouble}", file=sys.stderr)
+        return 1
+    for recipient, word in zip(load.recipients, words, strict=True):
+        print(f"{recipient.address}: {word.answer or word.error}")
+    return 0 if all(_is_taken(word) for word in words) else 1
+
+
+def send(server: str, manners: Manners, load: Load, *, verbose: bool = False) -> list[Word]:
+    """One transaction with a server: the last word on each recipient. Raises Trouble and OSError."""
+    host, _, port = server.rpartition(":")
+    host = host.strip("[]")
+    observer = _Shown() if verbose else None
+    trouble: Exception = OSError(f"{host}: no address")
+    for address in addresses_of(host, int(port)):
+        conversation = Conversation(Hop(host, address, int(port)), manners, observer)
+        try:
+            conversation.open()
+            return conversation.deliver(load)
+        except Trouble as one:
+            trouble = one
+        finally:
+            conversation.close()
+    raise trouble
+
+
+def as_content(message: bytes) -> bytes:
+    """A text file's message as SMTP wants it: lines end in CRLF, the last one too."""
+    content = message.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    return content if content.endswith(b"\r\n") or not content else content + b"\r\n"
+
+
+def _manners(options: argparse.Namespace) -> Manners:
+    implicit = options.tls == "implicit"
+    level = TlsLevel.REQUIRE if implicit else _LEVELS[options.tls]
+    credentials = None
+    if options.user:
+        password = os.environ.get("SMTPD_PASSWORD") or getpass.getpass(f"Password of {options.user}: ")
+        credentials = Credentials(options.user, password)
+    context = ClientContext(ClientPolicy(verify=level is TlsLevel.VERIFY))
+    return Manners(
+        hello=options.hello,
+        lmtp=options.lmtp,
+        tls=level,
+        implicit_tls=implicit,
+        open_tls=context.stream,
+        credentials=credentials,
+        times=StepTimes.all(options.timeout, options.timeout),
+    )
+
+
+def _message(options: argparse.Namespace) -> bytes:
+    if options.file is not None and str(options.file) != "-":
+        return options.file.read_bytes()  # type: ignore[no-any-return]
+    if options.file is not None or not sys.stdin.isatty():
+        given = sys.stdin.buffer.read()
+        if given or options.file is not None:
+            return given
+    return "\n".join(
+        (
+            f"From: <{options.sender or 'postmaster@localhost'}>",
+            f"To: {', '.join(options.to)}",
+            f"Date: {formatdate(localtime=True)}",
+            f"Message-ID: {make_msgid()}",
+            "Subject: A first mail",
+            "",
+            "This message was sent by python -m smtpd_core send.",
+            "",
+        )
+    ).encode()
+
+
+def _pieces(content: bytes, size: int) -> Iterator[bytes]:
+    for at in range(0, len(content), size):
+        yield content[at : at + size]
+
+
+def _is_taken(word: Word) -> bool:
+    return word.answer is not None and word.answer.is_positive
+
+
+class _Shown:
+    """The dialogue on standard error."""
+
+    def command(self, text: str) -> None:
+        print(f"C: {text}", file=sys.stderr)
+
+    def reply(self, answer: Answer) -> None:
+        for line in str(answer).splitlines():
+            print(f"S: {line}", file=sys.stderr)
