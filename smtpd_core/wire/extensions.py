@@ -24,6 +24,7 @@ class Standing(NamedTuple):
     logged_in: bool = False
     trusted: bool = False  # a peer whose XCLIENT and XFORWARD are believed
     bound: bool = False  # TLS gave channel bindings
+    certified: bool = False  # the client's certificate proved an identity
 
 
 Shown = Callable[["ProtocolSettings", Standing], str | None]
@@ -52,7 +53,7 @@ def _starttls(settings: ProtocolSettings, standing: Standing) -> str | None:
 def _auth(settings: ProtocolSettings, standing: Standing) -> str | None:
     if standing.logged_in:
         return None
-    names = settings.mechanism_names(tls=standing.tls, bound=standing.bound)
+    names = settings.mechanism_names(tls=standing.tls, bound=standing.bound, certified=standing.certified)
     return " ".join(names) if names else None
 
 

@@ -48,7 +48,8 @@ def auth(p: ServerProtocol, argument: str) -> Event | None:
     mechanism = settings.mechanism(name)
     if mechanism is None:
         return p.complain(replies.unknown_mechanism_504)
-    if mechanism.name not in settings.mechanism_names(tls=p.tls_is_on, bound=bool(p.bindings)):
+    offered = settings.mechanism_names(tls=p.tls_is_on, bound=bool(p.bindings), certified=bool(p.client_identity))
+    if mechanism.name not in offered:
         return p.complain(replies.encryption_required_538 if not p.tls_is_on else replies.unknown_mechanism_504)
     initial = initial.strip(" ")
     response: bytes | None = None
@@ -58,7 +59,6 @@ def auth(p: ServerProtocol, argument: str) -> Event | None:
         return p.complain(replies.bad_base64_501)
     if response is not None and mechanism.server_first:
         return p.complain(replies.no_initial_response_501)
-    offered = settings.mechanism_names(tls=p.tls_is_on, bound=bool(p.bindings))
     around = Surroundings(
         hostname=settings.hostname,
         fake_key=settings.fake_key,

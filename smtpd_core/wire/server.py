@@ -224,7 +224,13 @@ class ServerProtocol:
         return None
 
     def standing(self) -> Standing:
-        return Standing(self.tls_is_on, bool(self.identity), self.client_is_trusted, bool(self.bindings))
+        return Standing(
+            self.tls_is_on,
+            bool(self.identity),
+            self.client_is_trusted,
+            bool(self.bindings),
+            bool(self.client_identity),
+        )
 
     def take_notice(self) -> Event | None:
         event, self.notice = self.notice, None

@@ -45,6 +45,7 @@ class ProtocolSettings:
     starttls: bool = False
     tls_required: bool = False
     mechanisms: tuple[str, ...] = ()  # SASL mechanisms offered, best first; none is no AUTH
+    added_mechanisms: tuple[Mechanism, ...] = ()  # rows that the core does not have by itself
     login_required: bool = False
     clear_text_without_tls: bool = False  # PLAIN and LOGIN on an unencrypted connection
     expn: bool = False
@@ -60,6 +61,7 @@ class ProtocolSettings:
     without: frozenset[str] = frozenset()  # extensions not offered
     commands: tuple[CustomVerb, ...] = ()  # verbs added, replaced, wrapped or removed
 
+    known_mechanisms: Mapping[str, Mechanism] = field(init=False, repr=False, compare=False)
     extensions: tuple[Extension, ...] = field(init=False, repr=False, compare=False)
     mail_parsers: dict[str, Parser] = field(init=False, repr=False, compare=False)
     common_parameters: bool = field(init=False, repr=False, compare=False)  # SIZE, BODY and SMTPUTF8 are all offered
@@ -76,8 +78,9 @@ class ProtocolSettings:
     fake_key: bytes = field(init=False, repr=False, compare=False)  # unknown users get a steady salt (RFC 5802 9)
 
     def __post_init__(self) -> None:
-        self._check()
         keep = object.__setattr__
+        keep(self, "known_mechanisms", MECHANISMS | {row.name: row for row in self.added_mechanisms})
+        self._check()
         keep(self, "max_hold", self._longest_hold())
         without = {one.upper() for one in self.without}
         if "CHUNKING" in without:
@@ -100,7 +103,7 @@ class ProtocolSettings:
         keep(self, "under_bdat", ContentRules(limit, in_chunks, nul, strict))
         keep(self, "binary", ContentRules(limit, binary=True))
         keep(self, "greeting", Reply(220, "", f"{self.hostname} {self.banner or 'ready'}"))
-        standings = [Standing(*flags) for flags in product((False, True), repeat=4)]
+        standings = [Standing(*flags) for flags in product((False, True), repeat=len(Standing._fields))]
         lines = {one: "\n".join([self.hostname, *announced(self, one)]) for one in standings}
         keep(self, "hello_replies", {one: Reply(250, "", text) for one, text in lines.items()})
         keep(self, "fake_key", os.urandom(32))
@@ -126,21 +129,21 @@ class ProtocolSettings:
         if unknown:
             raise ValueError(f"without: no such extension: {', '.join(sorted(unknown))}")
         for name in self.mechanisms:
-            if name.upper() not in MECHANISMS:
-                raise ValueError(f"mechanism {name!r}: one of {', '.join(MECHANISMS)} is due")
+            if name.upper() not in self.known_mechanisms:
+                raise ValueError(f"mechanism {name!r}: one of {', '.join(self.known_mechanisms)} is due")
         if self.login_required and not self.mechanisms:
             raise ValueError("login_required without mechanisms: nobody could ever log in")
         if self.tls_required and not self.starttls and self.service == "lmtp":
             raise ValueError("tls_required without starttls: nobody could ever send mail")
 
-    def mechanism_names(self, *, tls: bool, bound: bool) -> tuple[str, ...]:
+    def mechanism_names(self, *, tls: bool, bound: bool, certified: bool = False) -> tuple[str, ...]:
         """What AUTH offers on a connection like this."""
         found = []
         for name in self.mechanisms:
-            mechanism = MECHANISMS[name.upper()]
+            mechanism = self.known_mechanisms[name.upper()]
             if mechanism.clear_text and not tls and not self.clear_text_without_tls:
                 continue
-            if mechanism.needs_binding and not bound:
+            if (mechanism.needs_binding and not bound) or (mechanism.needs_certificate and not certified):
                 continue
             if self.tls_required and not tls:
                 continue
@@ -150,4 +153,4 @@ class ProtocolSettings:
     def mechanism(self, name: str) -> Mechanism | None:
         """The mechanism of this name, where the listener has it on any connection."""
         name = name.upper()
-        return MECHANISMS.get(name) if any(name == one.upper() for one in self.mechanisms) else None
+        return self.known_mechanisms.get(name) if any(name == one.upper() for one in self.mechanisms) else None

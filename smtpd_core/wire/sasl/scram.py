@@ -53,7 +53,7 @@ class Scram:
         if match is None:
             return MALFORMED
         flag, binding, acts_as, bare, name, nonce = match.groups()
-        user, acting = _unescaped(name), _unescaped(acts_as or "")
+        user, acting = unescaped(name), unescaped(acts_as or "")
         if user is None or acting is None or not is_name(user) or (acting and not is_name(acting)):
             return MALFORMED
         try:
@@ -111,7 +111,7 @@ class Scram:
         return Challenge(b"v=" + base64.b64encode(hmac.digest(self._verifier.server_key, message, self._hash)))
 
 
-def _unescaped(name: str) -> str | None:
+def unescaped(name: str) -> str | None:
     """=2C is a comma and =3D an equals sign; any other "=" is a mistake (RFC 5802 5.1)."""
     if "=" in name.replace("=2C", "").replace("=3D", ""):
         return None
