@@ -107,6 +107,7 @@ class Spool:
         self.bodies = os.path.join(self.directory, "bodies")
         self.announce = announce
         self.limit, self.free_floor = limit, free_floor
+        self._look_after = min(LOOK_AFTER, limit // 8)
         self._segment_size = segment_size
         self._disk = disk or Disk()
         self._durability_of = durability_of
@@ -260,7 +261,7 @@ class Spool:
         for one in batch:
             one.draft.close()
         self._unlooked += size
-        if self._unlooked >= LOOK_AFTER:
+        if self._unlooked >= self._look_after:
             self._look()
         if self.announce is not None:
             self.announce()

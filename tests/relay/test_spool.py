@@ -1,65 +1,20 @@
-"""The spool promises after the sync, intake imports once, and what can't be kept is refused."""
+"""The spool promises after the sync, within its limits, at the level asked for; intake imports once."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from relay.disk import Disk
 from relay.intake import Intake
-from relay.mail import Parcel, Stop
-from relay.queue_memory import MemoryQueue
 from relay.queue_sqlite import SqliteQueue
-from relay.spool import Spool
-from smtpd_core.draft import MEMORY_LIMIT, Draft
-from smtpd_core.threads import Ticket
-from smtpd_core.wire.envelope import Envelope, Origin, Recipient
-
-NOW = 1_000_000.0
-ENVELOPE = Envelope("bob@example.test", (Recipient("ann@example.test"),), origin=Origin("192.0.2.1"), arrived=NOW)
-
-
-def to_one_maildir(envelope: Envelope) -> list[Stop]:
-    return [Stop(number, one, "maildir:m") for number, one in enumerate(envelope.recipients)]
-
-
-class FaultyDisk(Disk):
-    """A disk whose next calls of one kind fail: faults["sync"] = [OSError(...)]; None among them lets one pass."""
-
-    def __init__(self) -> None:
-        self.faults: dict[str, list[OSError | None]] = {}
-        self.synced: list[int] = []
-
-    def _fault(self, name: str) -> None:
-        waiting = self.faults.get(name)
-        if waiting and (error := waiting.pop(0)) is not None:
-            raise error
-
-    def append(self, descriptor: int, pieces: Sequence[bytes]) -> int:
-        self._fault("append")
-        return super().append(descriptor, pieces)
-
-    def sync(self, descriptor: int) -> None:
-        self._fault("sync")
-        super().sync(descriptor)
-
-    def sync_directory(self, path: str) -> None:
-        self._fault("sync_directory")
-        super().sync_directory(path)
-
-    def truncate(self, descriptor: int, size: int) -> None:
-        self._fault("truncate")
-        super().truncate(descriptor, size)
-
-    def rename(self, source: str, path: str) -> None:
-        self._fault("rename")
-        super().rename(source, path)
-
-    def free(self, path: str) -> int:
-        return 1 << 40
+from relay.spool import Durability, Spool, position_bytes, position_of
+from smtpd_core.draft import MEMORY_LIMIT
+from tests.support.spooling import ENVELOPE, FaultyDisk, draft, imported, kept, refused, to_one_maildir
 
 
 @pytest.fixture
@@ -72,36 +27,6 @@ def spool(tmp_path: Path, disk: FaultyDisk) -> Iterator[Spool]:
     made = Spool(tmp_path / "spool", disk=disk)
     yield made
     made.stop(5)
-
-
-def draft(spool: Spool, content: bytes = b"hello\r\n", id: str = "") -> Draft:
-    made = Draft(spool.drafts, id=id)
-    made.trace = b"Received: by mx\r\n"
-    made.append(content)
-    return made
-
-
-def kept(ticket: Ticket) -> None:
-    assert ticket.wait(10)
-    assert ticket.outcome is None, ticket.outcome
-
-
-def refused(ticket: Ticket) -> OSError:
-    assert ticket.wait(10)
-    assert isinstance(ticket.outcome, OSError)
-    return ticket.outcome
-
-
-def imported(folder: Path, spool: Spool | None = None) -> dict[str, tuple[Parcel, bytes]]:
-    """Everything that intake finds, by id."""
-    queue = MemoryQueue()
-    intake = Intake(folder, queue, to_one_maildir, spool=spool, clock=lambda: NOW)
-    intake.import_all()
-    found = {}
-    for parcel in queue.claim("maildir:m", 1_000_000, NOW, 60):
-        with queue.open_body(parcel.message_id) as body:
-            found[parcel.message_id] = (parcel, body.read())
-    return found
 
 
 def test_what_is_promised_is_imported_as_it_was_given(spool: Spool, tmp_path: Path) -> None:
@@ -129,3 +54,88 @@ def test_a_stopped_spool_leaves_orphans_that_are_imported_and_removed(spool: Spo
 def test_nothing_is_taken_after_the_end(spool: Spool) -> None:
     spool.stop(5)
     refused(spool.promise(draft(spool), ENVELOPE))
+
+
+# Limits.
+
+
+def test_a_spool_over_its_limit_says_452_until_intake_made_room(tmp_path: Path, disk: FaultyDisk) -> None:
+    clock = [0.0]
+    spool = Spool(tmp_path / "spool", disk=disk, limit=1 << 20, segment_size=1 << 18, clock=lambda: clock[0])
+    assert spool.has_room() is None
+    for _ in range(40):
+        kept(spool.promise(draft(spool, b"x" * 200_000), ENVELOPE))
+    reply = spool.has_room()
+    assert reply is not None and str(reply).startswith("452 4.3.1")
+    imported(tmp_path / "spool", spool)
+    clock[0] += 1
+    assert spool.has_room() is None
+    spool.stop(5)
+
+
+def test_a_disk_below_its_floor_says_452(tmp_path: Path) -> None:
+    class Small(Disk):
+        left = 1 << 30
+
+        def free(self, path: str) -> int:
+            return self.left
+
+    disk, clock = Small(), [0.0]
+    disk.left = 1000
+    spool = Spool(tmp_path / "spool", disk=disk, free_floor=2000, clock=lambda: clock[0])
+    assert spool.has_room() is not None
+    disk.left = 3000
+    clock[0] += 1
+    assert spool.has_room() is None
+    spool.stop(5)
+
+
+def test_a_long_segment_is_closed_and_removed_once_imported(tmp_path: Path, disk: FaultyDisk) -> None:
+    spool = Spool(tmp_path / "spool", disk=disk, segment_size=10_000)
+    ids = {f"M{n}" for n in range(20)}
+    for id in sorted(ids):
+        kept(spool.promise(draft(spool, b"x" * 4000, id), ENVELOPE))
+    assert len(list((tmp_path / "spool").glob("*.seg"))) > 3
+    assert set(imported(tmp_path / "spool", spool)) == ids
+    assert len(list((tmp_path / "spool").glob("*.seg"))) == 1
+    spool.stop(5)
+
+
+# Levels.
+
+
+@pytest.mark.parametrize("level", list(Durability))
+def test_each_level_keeps_the_message(level: Durability, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", durability_of=lambda envelope: level)
+    kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
+    kept(spool.promise(draft(spool, b"x" * 300_000, id="M2"), ENVELOPE))
+    spool.stop(5)
+    assert sorted(imported(tmp_path / "spool")) == ["M1", "M2"]
+
+
+def test_a_written_message_is_answered_though_its_sync_fails_later(tmp_path: Path, disk: FaultyDisk) -> None:
+    spool = Spool(tmp_path / "spool", disk=disk, durability_of=lambda envelope: Durability.WRITTEN)
+    kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
+    disk.faults["sync"] = [OSError(errno.EIO, "I/O error")]
+    kept(spool.promise(draft(spool, id="M2"), ENVELOPE))
+    spool.stop(5)
+
+
+# Several processes.
+
+
+def test_a_live_spool_of_another_is_read_up_to_its_published_position(spool: Spool, tmp_path: Path) -> None:
+    kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
+    path = Spool.path_of_segment(spool.directory, spool.name, 1)
+    with open(path, "ab") as file:
+        file.write(b"not synced yet")
+    assert sorted(imported(tmp_path / "spool")) == ["M1"]
+    assert os.path.exists(path)
+
+
+def test_a_torn_position_is_no_position() -> None:
+    good = position_bytes((3, 4711))  # type: ignore[arg-type]
+    assert position_of(good) == (3, 4711)
+    assert position_of(b"") is None
+    for at in range(len(good)):
+        assert position_of(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]) is None
