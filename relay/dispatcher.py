@@ -20,7 +20,7 @@ from relay.agents.agent import Agent
 from relay.bounce import compose, reports_due
 from relay.courier import Letter, Round, carry
 from relay.idle import IdleConnections
-from relay.mail import Message, Outcome, Parcel, Recipient, Result, Settlement, Stop
+from relay.mail import Envelope, Message, Outcome, Parcel, Result, Settlement, Stop
 from relay.queue import Queue
 from relay.retry import RetryPolicy, is_time_to_warn, next_attempt
 from relay.window import Window
@@ -52,13 +52,13 @@ class Terms:
 
 
 class Dispatcher:
-    """`agents` by scheme; `stops_for(recipients)` routes bounces; `terms_of(destination)` is asked once per window."""
+    """`agents` by scheme; `stops_for(envelope)` routes bounces; `terms_of(destination)` is asked once per window."""
 
     def __init__(
         self,
         queue: Queue,
         agents: Mapping[str, Agent],
-        stops_for: Callable[[Sequence[Recipient]], list[Stop]],
+        stops_for: Callable[[Envelope], Sequence[Stop]],
         *,
         hostname: str = "localhost",
         terms_of: Callable[[str], Terms] | None = None,
@@ -337,7 +337,7 @@ class Dispatcher:
             return ()
         message = compose(parcel, reports, partial(self._queue.open_body, parcel.message_id), self._hostname, now)
         self._is_stale = True
-        return ((message, tuple(self._stops_for(message.envelope.recipients))),)
+        return ((message, tuple(self._stops_for(message.envelope))),)
 
     def _tell(self, parcel: Parcel, outcome: Outcome) -> None:
         level = logging.INFO if outcome.result in (Result.DELIVERED, Result.RELAYED) else logging.WARNING

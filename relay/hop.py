@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from certs.facts import TlsFacts
+from certs.files import Pair
 from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.envelope import MailParameters, Recipient
 from smtpd_core.wire.sasl.client import Credentials
@@ -20,6 +21,19 @@ class TlsLevel(Enum):
     OPPORTUNISTIC = "opportunistic"  # where offered, unverified; without it where the handshake fails
     REQUIRE = "require"  # always, unverified
     VERIFY = "verify"  # always, with a good chain and the host's name
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPolicy:
+    """The TLS of one route; DANE and MTA-STS will each make one of these. `ca_file` "" means the system's
+    authorities; `pair` is our client certificate; `verify_name` is whom the certificate must cover where that is not
+    the host itself."""
+
+    level: TlsLevel = TlsLevel.OPPORTUNISTIC
+    ca_file: str = ""
+    pair: Pair | None = None
+    implicit: bool = False
+    verify_name: str = ""
 
 
 class TlsStream(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from smtpd_core.wire.envelope import Envelope, Recipient
 
@@ -89,8 +90,7 @@ class Outcome:
     dsn_passed_on: bool = False  # the hop offered DSN, so it reports success itself
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What became of one parcel: its outcomes, and the bounces that are stored in the same transaction."""
 
     parcel: Parcel

@@ -2,8 +2,9 @@
 
 An address becomes one or more stops, each with a destination as relay/mail.py spells it; what nobody has becomes
 "refuse:CODE TEXT", so that a recipient is answered for even where routes changed after its RCPT.
-Rule: what a stranger wrote is never a path or a command. {user} and {domain} in a template are replaced by
-safe_name() of them, which holds no separator, no leading dot and no more than 128 characters.
+Rule: what a stranger wrote is never a path or a command. The templates of mailboxes stay templates here, so that all
+mailboxes of a place share a destination; agents replace {user} and {domain} by safe_name() of them, which holds no
+separator, no leading dot and no more than 128 characters.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ MAX_STOPS = 10_000
 
 _UNSAFE = re.compile(r"[^a-z0-9_+=-]")
 _DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
+_PLACES = re.compile(r"\{user\}|\{domain\}")
 _LITERAL = re.compile(r"\[[a-z0-9.:%-]{2,60}\]\Z")
 
 
@@ -81,10 +83,7 @@ class Routes:
         user, domain = split(address, self.hostname)
         ours = self._domain(domain)
         if ours is not None:
-            name = _mailbox(ours, user)
-            if self._is_known(ours, user):
-                return _filled(ours.deliver, name, domain)
-            return "refuse:5.1.1 No such user here"
+            return ours.deliver if self._is_known(ours, user) else "refuse:5.1.1 No such user here"
         if not _is_routable(domain):
             return "refuse:5.1.2 No such domain"
         return self._elsewhere(domain)
@@ -158,13 +157,13 @@ class Routes:
 
     def _elsewhere(self, domain: str) -> str:
         if domain in self.table:
-            return _filled(self.table[domain], "", domain, raw=True)
+            return self.table[domain].replace("{domain}", domain)
         above = domain
         while "." in above:
             above = above.partition(".")[2]
             if f".{above}" in self.table:
-                return _filled(self.table[f".{above}"], "", domain, raw=True)
-        return _filled(self.default, "", domain, raw=True)
+                return self.table[f".{above}"].replace("{domain}", domain)
+        return self.default.replace("{domain}", domain)
 
 
 def split(address: str, hostname: str = "localhost") -> tuple[str, str]:
@@ -208,20 +207,19 @@ def _percent(character: str) -> str:
     return "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
 
 
-def _filled(template: str, user: str, domain: str, *, raw: bool = False) -> str:
+def mailbox(address: str, plus: str = "+") -> tuple[str, str]:
+    """User (lower case, without its plus-part) and domain of an address of ours."""
+    user, domain = split(address)
+    folded = user.lower()
+    return (folded.partition(plus)[0] or folded if plus else folded), domain
+
+
+def filled(template: str, user: str, domain: str) -> str:
+    """A mailbox's path. Only the two names are replaced; what they stand for is never read as a template."""
     if "{" not in template:
         return template
-    # A relay destination keeps the domain as it is: it was checked to be one, and becomes no path.
-    safe_domain = domain if raw else safe_name(domain)
-    return template.replace("{domain}", safe_domain).replace("{user}", safe_name(user))
-
-
-def _mailbox(ours: Domain, user: str) -> str:
-    """The mailbox of a local part: as it is where that name is known as such, else without its plus-part."""
-    folded = user.lower()
-    if ours.users is not None and ours.users(folded):
-        return folded
-    return _base(ours, folded)
+    names = {"{user}": safe_name(user), "{domain}": safe_name(domain)}
+    return _PLACES.sub(lambda place: names[place[0]], template)
 
 
 def _base(ours: Domain, folded: str) -> str:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 
 from relay.agents.agent import OpenBody, outcome, pieces
 from relay.agents.trouble import local_trouble
 from relay.mail import Outcome, Parcel, Result, Stop
+from relay.route import filled, mailbox
 
 WINDOW = 262_144
 
@@ -23,34 +25,39 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class MaildirAgent:
-    """Destinations "maildir:PATH"; a missing Maildir is made, readable by its owner only."""
+    """Destinations "maildir:PATH", with {user} and {domain}; a missing Maildir is made, readable by its owner only.
 
-    def __init__(self, hostname: str = "localhost") -> None:
+    `mailbox_of(address)` gives the two names.
+    """
+
+    def __init__(self, hostname: str = "localhost", mailbox_of: Callable[[str], tuple[str, str]] = mailbox) -> None:
+        self._mailbox_of = mailbox_of
         # The name's last part by Maildir's own rules: no slash, no colon.
         self._hostname = hostname.replace("/", "\\057").replace(":", "\\072") or "localhost"
 
     def deliver(self, parcel: Parcel, open_body: OpenBody, now: float) -> list[Outcome]:
-        path = parcel.destination.partition(":")[2]
-        try:
-            make_maildir(path)
-        except OSError as error:
-            return [local_trouble(stop, error, now) for stop in parcel.stops]
-        outcomes = []
-        written = False
+        template = parcel.destination.partition(":")[2]
+        outcomes: dict[int, Outcome] = {}
+        written: dict[str, list[Stop]] = {}
         for stop in parcel.stops:
+            path = filled(template, *self._mailbox_of(stop.recipient.address))
             try:
-                written |= self._put(path, parcel, stop, open_body)
+                make_maildir(path)
+                if self._put(path, parcel, stop, open_body):
+                    written.setdefault(path, []).append(stop)
             except OSError as error:
-                outcomes.append(local_trouble(stop, error, now))
+                outcomes[stop.number] = local_trouble(stop, error, now)
             else:
-                outcomes.append(outcome(stop, Result.DELIVERED, now, code=250, enhanced="2.0.0", text="in the mailbox"))
-        if written:
-            # One sync for the directory entries of all stops; only behind it are they delivered.
+                outcomes[stop.number] = outcome(
+                    stop, Result.DELIVERED, now, code=250, enhanced="2.0.0", text="in the mailbox"
+                )
+        for path, stops in written.items():
+            # One sync for the directory entries of all stops there; only behind it are they delivered.
             try:
                 sync_directory(os.path.join(path, "new"))
             except OSError as error:
-                return [local_trouble(stop, error, now) for stop in parcel.stops]
-        return outcomes
+                outcomes |= {stop.number: local_trouble(stop, error, now) for stop in stops}
+        return [outcomes[stop.number] for stop in parcel.stops]
 
     def close(self) -> None:
         """Holds nothing."""

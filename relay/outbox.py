@@ -1,0 +1,282 @@
+"""A durable queue with its delivery, in a directory: for the daemon and for programs that send mail.
+
+One process, the holder of queue.lock, imports and delivers; any other that opens the same directory only spools, and
+the holder imports what it promised. Satisfies smtpd_core.server.keeping without importing it.
+    directory/spool/  segments and bodies    directory/queue.db, queue.lock, bodies/    directory/aside/
+Thread: keep(), send(), has_room(), holds() from any; start() and stop() from one at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from email.message import Message as EmailMessage
+from email.policy import SMTP
+from typing import BinaryIO
+
+from relay.agents.agent import Agent
+from relay.agents.maildir import MaildirAgent
+from relay.agents.refuse import RefuseAgent
+from relay.agents.smtp import SmtpAgent
+from relay.dispatcher import Dispatcher
+from relay.hop import Hop
+from relay.idle import IdleConnections, IdleLimits
+from relay.intake import Intake
+from relay.mail import Envelope, Outcome, Parcel, Recipient, Stop
+from relay.mx import Planner
+from relay.queue import Queue, QueueIsHeld
+from relay.queue_sqlite import SqliteQueue
+from relay.relaying import Customs, Relaying
+from relay.route import Routes, mailbox
+from relay.spool import Spool
+from smtpd_core.draft import Draft
+from smtpd_core.threads import Ticket
+from smtpd_core.wire.client import Observer
+from smtpd_core.wire.envelope import MailParameters
+from smtpd_core.wire.replies import Reply
+
+log = logging.getLogger(__name__)
+
+# send() waits this long for the sync.
+SEND_SECONDS = 60.0
+
+
+class Outbox:
+    """`stops(envelope)` routes (Routes().stops: all by MX); `holds(address)` says which recipients are for it.
+
+    `agents` adds agents by scheme or replaces ours. `alone`: no other process spools into the directory, so nobody
+    looks for it. `observer(hop)` may give an observer for a conversation with a next hop.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        stops: Callable[[Envelope], Sequence[Stop]] | None = None,
+        holds: Callable[[str], bool] | None = None,
+        relaying: Relaying | None = None,
+        agents: Mapping[str, Agent] | None = None,
+        mailbox_of: Callable[[str], tuple[str, str]] = mailbox,
+        queue: Queue | None = None,
+        spool_limit: int = 4 << 30,
+        alone: bool = False,
+        idle: IdleLimits | None = None,
+        observer: Callable[[Hop], Observer | None] | None = None,
+        on_outcome: Callable[[Parcel, Outcome], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.directory = os.path.abspath(os.fspath(directory))
+        self.relaying = relaying or Relaying()
+        self.queue: Queue | None = queue
+        self._owns_queue = queue is None
+        self._stops = stops or Routes(hostname=self.relaying.hello).stops
+        self._holds = holds
+        self._more_agents = dict(agents or {})
+        self._mailbox_of = mailbox_of
+        self._spool_limit = spool_limit
+        self._alone = alone
+        self._idle_limits = idle
+        self._observer = observer
+        self._on_outcome = on_outcome
+        self._clock = clock
+        self._spool: Spool | None = None
+        self._intake: Intake | None = None
+        self.dispatcher: Dispatcher | None = None
+        # Known before start(), so that a server may be told of it.
+        self.drafts: str | None = os.path.join(self.directory, "spool")
+
+    # Its life
+
+    @property
+    def delivers(self) -> bool:
+        """Whether this process holds the queue; else it only spools."""
+        return self.dispatcher is not None
+
+    def start(self) -> None:
+        """Open the spool, and the queue where nobody else has it; recover, import, begin to deliver.
+
+        Raises OSError and sqlite3.Error where the directory can't be used."""
+        if self._spool is not None:
+            return
+        spool_directory = os.path.join(self.directory, "spool")
+        os.makedirs(spool_directory, mode=0o700, exist_ok=True)
+        spool = Spool(spool_directory, limit=self._spool_limit)
+        try:
+            self._start_delivery(spool_directory, spool)
+        except BaseException:
+            spool.stop(1.0)
+            raise
+        self._spool = spool
+
+    def _start_delivery(self, spool_directory: str, spool: Spool) -> None:
+        if self.queue is None:
+            try:
+                self.queue = SqliteQueue(os.path.join(self.directory, "queue.db"))
+            except QueueIsHeld:
+                log.info("outbox %s: another process delivers; this one spools", self.directory)
+                return
+        self.dispatcher = dispatcher = self._dispatcher(self.queue)
+        self._intake = Intake(
+            spool_directory,
+            self.queue,
+            self._stops,
+            spool=spool,
+            aside=os.path.join(self.directory, "aside"),
+            imported=dispatcher.announce,
+            alone=self._alone,
+            clock=self._clock,
+        )
+        spool.announce = self._intake.announce
+        self._intake.start()
+        dispatcher.start()
+
+    def _dispatcher(self, queue: Queue) -> Dispatcher:
+        customs = Customs(self.relaying)
+        idle = IdleConnections(self._idle_limits)
+        planner = Planner(self.relaying, customs.port_of)
+        smtp = SmtpAgent(planner.plan, customs.manners_of, idle, self._observer)
+        agents: dict[str, Agent] = {
+            "maildir": MaildirAgent(self.relaying.hello, self._mailbox_of),
+            "refuse": RefuseAgent(),
+            "mx": smtp,
+            "smtp": smtp,
+            "lmtp": smtp,
+        }
+        return Dispatcher(
+            queue,
+            agents | self._more_agents,
+            self._stops,
+            hostname=self.relaying.hello,
+            terms_of=customs.terms_of,
+            couriers=self.relaying.connections,
+            idle=idle,
+            clock=self._clock,
+            on_outcome=self._on_outcome,
+        )
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Commit what was handed in, import it, let deliveries under way end; True where all was done in time.
+        What is not is tried again after the next start. Idempotent."""
+        deadline = time.monotonic() + timeout
+        in_time = True
+        if self._spool is not None:
+            in_time &= self._spool.stop(_left(deadline))
+        if self._intake is not None:
+            in_time &= self._intake.stop(_left(deadline))
+        if self.dispatcher is not None:
+            in_time &= self.dispatcher.stop(_left(deadline))
+        if self.queue is not None and self._owns_queue and in_time:
+            self.queue.close()
+            self.queue = None
+        self._spool = self._intake = self.dispatcher = None
+        return in_time
+
+    def __enter__(self) -> Outbox:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    # What a server calls
+
+    def has_room(self) -> Reply | None:
+        return self._spool.has_room() if self._spool is not None else _outbox_is_closed_452
+
+    def holds(self, address: str) -> bool:
+        return self._holds is None or self._holds(address)
+
+    def keep(self, envelope: Envelope, draft: Draft) -> Ticket:
+        if self._spool is not None:
+            return self._spool.promise(draft, envelope)
+        draft.close()
+        ticket = Ticket()
+        ticket.resolve(OSError("the outbox is not started"))
+        return ticket
+
+    # What programs call
+
+    def send(
+        self,
+        message: EmailMessage | bytes | BinaryIO,
+        sender: str,
+        recipients: Iterable[str | Recipient],
+        parameters: MailParameters | None = None,
+    ) -> str:
+        """Keep a message and return its queue id once it is synced. Raises OSError where it could not be kept, and
+        ValueError for addresses that hold what no address may."""
+        envelope = envelope_for(sender, recipients, parameters, self._clock())
+        draft = drafted(message, self.drafts)
+        id = draft.id
+        ticket = self.keep(envelope, draft)
+        if not ticket.wait(SEND_SECONDS) and ticket.withdraw():
+            raise TimeoutError(f"the spool did not sync within {SEND_SECONDS:g} s")
+        if ticket.outcome is not None:
+            raise ticket.outcome
+        return id
+
+    def wake(self, destination: str) -> None:
+        """Try a destination's mail again as if nothing had gone wrong there (ETRN); what is put off stays put off
+        until an operator's retry, or its own time."""
+        if self.dispatcher is not None:
+            self.dispatcher.wake(destination)
+
+
+_outbox_is_closed_452 = Reply(452, "4.3.1", "Mail can't be kept now, try again later")
+
+
+def _left(deadline: float) -> float:
+    return max(0.1, deadline - time.monotonic())
+
+
+def envelope_for(
+    sender: str, recipients: Iterable[str | Recipient], parameters: MailParameters | None, now: float
+) -> Envelope:
+    """An envelope made by a program. Raises ValueError where there is no recipient, or an address can't be one."""
+    several = tuple(one if isinstance(one, Recipient) else Recipient(one) for one in recipients)
+    if not several:
+        raise ValueError("a message needs at least one recipient")
+    for address in (sender, *(one.address for one in several)):
+        if any(c < " " or c == "\x7f" for c in address) or len(address) > 320:
+            raise ValueError(f"{address[:80]!r} is no mail address")
+    if any(not one.address for one in several):
+        raise ValueError("a recipient may not be empty")
+    utf8 = not all(address.isascii() for address in (sender, *(one.address for one in several)))
+    return Envelope(sender, several, parameters or MailParameters(smtputf8=utf8), arrived=now)
+
+
+def drafted(message: EmailMessage | bytes | BinaryIO, directory: str | None = None) -> Draft:
+    """Message object, bytes or binary file as a draft. Line ends of an object are CRLF; bytes are taken as they are,
+    but for lone LF, the line end of this platform's files, which become CRLF."""
+    draft = Draft(directory)
+    try:
+        if isinstance(message, EmailMessage):
+            draft.append(message.as_bytes(policy=SMTP.clone(utf8=_needs_utf8(message))))
+        elif isinstance(message, (bytes, bytearray, memoryview)):
+            draft.append(_with_crlf(bytes(message), b""))
+        else:
+            last = b""
+            while piece := message.read(65_536):
+                draft.append(_with_crlf(piece, last))
+                last = piece[-1:]
+    except BaseException:
+        draft.close()
+        raise
+    return draft
+
+
+def _with_crlf(piece: bytes, before: bytes) -> bytes:
+    if piece.count(b"\n") == piece.count(b"\r\n") + (before == b"\r" and piece.startswith(b"\n")):
+        return piece
+    starts_inside = before == b"\r" and piece.startswith(b"\n")
+    head, rest = (piece[:1], piece[1:]) if starts_inside else (b"", piece)
+    return head + rest.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def _needs_utf8(message: EmailMessage) -> bool:
+    return any(not str(value).isascii() for name, value in message.items() if name.lower() in _ADDRESS_FIELDS)
+
+
+_ADDRESS_FIELDS = frozenset({"from", "to", "cc", "bcc", "sender", "reply-to"})
