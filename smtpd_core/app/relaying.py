@@ -8,7 +8,7 @@ Not here: policy for clients (routing.py), the server (build.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from certs.contexts import ClientContext
@@ -21,9 +21,11 @@ from relay.dispatcher import Dispatcher, Terms
 from relay.hop import Hop, Manners, StepTimes, TlsLevel
 from relay.idle import IdleConnections
 from relay.intake import Intake
-from relay.mail import Envelope, Outcome, Parcel, Recipient, Stop
+from relay.mail import Envelope, Outcome, Parcel, Stop
+from relay.mx import Planner
 from relay.plan import NoRoute, Plan
 from relay.queue_sqlite import SqliteQueue
+from relay.relaying import Relaying as Sending
 from relay.retry import RetryPolicy
 from relay.spool import Spool
 from smtpd_core.app.routing import Routing
@@ -50,7 +52,7 @@ class Relaying:
         self.dispatcher = Dispatcher(
             self.queue,
             self._agents(settings, idle),
-            self._stops,
+            self._stops_for,
             hostname=settings.hostname or "localhost",
             terms_of=lambda destination: self.ways.terms_of(destination),
             idle=idle,
@@ -104,9 +106,6 @@ class Relaying:
     def _stops_for(self, envelope: Envelope) -> list[Stop]:
         return self.routing.routes.stops(envelope)
 
-    def _stops(self, recipients: Sequence[Recipient]) -> list[Stop]:
-        return self.routing.routes.stops_for(recipients)
-
     def _agents(self, settings: Settings, idle: IdleConnections) -> Mapping[str, Agent]:
         smtp = SmtpAgent(
             lambda destination: self.ways.plan_of(destination),
@@ -135,6 +134,7 @@ class Ways:
         self._mx = Manners(hello=hello, open_tls=anyone, times=times)
         self._lmtp = Manners(hello=hello, lmtp=True, tls=TlsLevel.NONE, times=times)
         self._smarthost = _smarthost_manners(relay, hello, times)
+        self._planner = Planner(Sending(hello=hello, dns_server=relay.dns_server, port=relay.port))
         self._terms = Terms(
             concurrency=relay.concurrency,
             retry=RetryPolicy(schedule=relay.retry, expire=relay.expire, delay_warning=relay.delay_warning),
@@ -151,7 +151,7 @@ class Ways:
         """The hops in their order. Raises NoRoute."""
         scheme, _, where = destination.partition(":")
         if scheme == "mx":
-            raise NoRoute("no mail servers can be looked up", enhanced="4.4.3", permanent=False)
+            return self._planner.plan(destination)
         hops: list[Hop] = []
         steps: list[str] = []
         for text in split(where):
