@@ -30,8 +30,9 @@ class AccountStore(Protocol):
     """Kinds of secret: "password" (verify), "cleartext" (CRAM-MD5), "scram-sha-1" and "scram-sha-256" (a verifier),
     "nt-hash" (NTLM), "token" (XOAUTH2, OAUTHBEARER), "certificate" (EXTERNAL)."""
 
-    kinds: frozenset[str]
-    """What this store can answer; only mechanisms that it can serve are offered."""
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What this store can answer; only mechanisms that it can serve are offered. A plain attribute will do."""
 
     def verify(self, user: str, password: str) -> Account | None:
         """The account, or None for a wrong password or an unknown user, in the same time for both."""

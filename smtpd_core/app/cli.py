@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from smtpd_core.app.load import BadSettings
+
+PROGRAM = "python -m smtpd_core"
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -108,36 +111,53 @@ def available() -> tuple[Command, ...]:
     return tuple(one for one in COMMANDS if importlib.util.find_spec(one.module) is not None)
 
 
-def make_parser(chosen: str = "") -> argparse.ArgumentParser:
-    """The parser; only the arguments of the chosen command are loaded, of all without one."""
+def parser_of(command: Command) -> argparse.ArgumentParser:
+    """The parser of one command."""
     parser = argparse.ArgumentParser(
-        prog="python -m smtpd_core",
-        description="An SMTP server. Without a command it serves on its embedded defaults.",
-        epilog="python -m smtpd_core COMMAND --help tells more, with an example.",
+        prog=f"{PROGRAM} {command.name}",
+        description=command.meaning[0].upper() + command.meaning[1:] + ".",
+        epilog="example:\n  " + "\n  ".join(command.examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for command in available():
-        one = verbs.add_parser(
-            command.name,
-            help=command.meaning,
-            description=command.meaning[0].upper() + command.meaning[1:] + ".",
-            epilog="example:\n  " + "\n  ".join(command.examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        if not chosen or chosen == command.name:
-            importlib.import_module(command.module).arguments(one)
+    importlib.import_module(command.module).arguments(parser)
     return parser
+
+
+def overview() -> argparse.ArgumentParser:
+    """The parser of the program, which knows the commands' names only."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="An SMTP server. Without a command it serves on its embedded defaults.",
+        epilog=f"{PROGRAM} COMMAND --help tells more, with an example.",
+    )
+    parser.add_argument("--version", action="version", version=version())
+    verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in available():
+        verbs.add_parser(command.name, help=command.meaning, add_help=False)
+    return parser
+
+
+def version() -> str:
+    """What is installed."""
+    try:
+        return f"smtpd_core {importlib.metadata.version('smtpd_core')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "smtpd_core, not installed"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     names = {command.name: command for command in available()}
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "serve")
-    options = make_parser(given[0] if given[0] in names else "").parse_args(given)
+    if given[0] not in names:
+        overview().parse_args(given)
+        return WRONG
+    command = names[given[0]]
+    options = parser_of(command).parse_intermixed_args(given[1:])
     try:
-        code: int = importlib.import_module(names[options.command].module).run(options)
+        code: int = importlib.import_module(command.module).run(options)
         sys.stdout.flush()
         return code
     except BadSettings as bad:

@@ -1,0 +1,120 @@
+"""A process and its surroundings: signals, pid file, umask, user and group.
+
+Thread: main.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from smtpd_core.app.settings import Settings
+
+END = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """Waits for TERM, INT, HUP and USR1 without a handler that does anything: they arrive as bytes in a pipe.
+
+    After end_at_once() the next TERM or INT ends the process where it stands.
+    """
+
+    def __init__(self) -> None:
+        self._reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        for number in (*END, signal.SIGHUP):
+            signal.signal(number, _note)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait(self) -> int:
+        """The next signal."""
+        return os.read(self._reader, 1)[0]
+
+    @staticmethod
+    def end_at_once() -> None:
+        for number in END:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _note(number: int, frame: object) -> None:
+    """The interpreter has written the number to the pipe already."""
+
+
+@contextmanager
+def pid_file(path: str) -> Iterator[None]:
+    """The process's number in `path` while the block runs; nothing where `path` is empty. Raises OSError."""
+    if not path:
+        yield
+        return
+    file = Path(path)
+    file.write_text(f"{os.getpid()}\n", encoding="ascii")
+    try:
+        yield
+    finally:
+        # Another user's directory can't be written once the privileges are gone; the number is stale then, and says so.
+        try:
+            file.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+def prepare_state(settings: Settings) -> Path:
+    """The state directory, made where it is missing, and given to the user that the process will run as."""
+    state = Path(settings.state).absolute()
+    fresh = not state.exists()
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if fresh and settings.user and os.geteuid() == 0:
+        uid, gid = ids_of(settings)
+        os.chown(state, uid, gid)
+    return state
+
+
+def ids_of(settings: Settings) -> tuple[int, int]:
+    """User and group number. ValueError names what does not exist."""
+    try:
+        user = pwd.getpwnam(settings.user)
+    except KeyError:
+        raise ValueError(f"user: there is no user {settings.user!r}") from None
+    if not settings.group:
+        return user.pw_uid, user.pw_gid
+    try:
+        return user.pw_uid, grp.getgrnam(settings.group).gr_gid
+    except KeyError:
+        raise ValueError(f"group: there is no group {settings.group!r}") from None
+
+
+def drop_privileges(settings: Settings) -> None:
+    """Become the user of the settings, for good. ValueError where that is impossible."""
+    if not settings.user:
+        return
+    uid, gid = ids_of(settings)
+    if (os.geteuid(), os.getegid()) == (uid, gid):
+        return
+    if os.geteuid() != 0:
+        raise ValueError(f"user: only root may become {settings.user}; start as root, or leave the setting out")
+    os.setgroups(os.getgrouplist(settings.user, gid))
+    os.setgid(gid)
+    os.setuid(uid)
+    if os.geteuid() == 0 or os.getuid() == 0:
+        raise ValueError("user: the privileges of root could not be given up")
+
+
+def room_for_connections(connections: int) -> int:
+    """Raise the soft limit of descriptors as far as needed; how many connections then fit, at most `connections`."""
+    try:
+        import resource
+    except ImportError:
+        return connections
+    other = 512  # listeners, spool, queue, outgoing connections, open bodies
+    wanted = connections + other
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limit, soft), hard))
+    return max(0, min(connections, max(limit, soft) - other))
