@@ -14,6 +14,7 @@ import socket
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from certs.trouble import TlsError
 from smtpd_core.net import proxy_protocol
 from smtpd_core.net.conversation import Conversation, Pause, WaitFor, Wish
 from smtpd_core.net.settings import Door, Peer, TlsSide
@@ -251,7 +252,7 @@ class Connection:
         assert self.conversation is not None
         try:
             plaintext = tls.read()
-        except Exception as error:  # a TLS error: nothing that comes after it can be trusted
+        except TlsError as error:  # nothing that comes after it can be trusted
             self._input_ends(error)
             return
         if plaintext:
@@ -274,7 +275,12 @@ class Connection:
         """Send; True where all went out. What did not stays in `unsent`."""
         self.spoke = True
         if self.tls is not None and self.stage == _TALK:
-            self.tls.write(output)
+            try:
+                self.tls.write(output)
+            except TlsError as error:
+                self.is_broken = True
+                self.why = f"connection lost: {error}"
+                return False
             output = self.tls.take_output()
         return self._send_raw(output)
 
@@ -367,9 +373,14 @@ class Connection:
         return self._begin(turn)
 
     def _start_tls(self) -> None:
-        if self.door.open_tls is None:
-            raise RuntimeError(f"listener {self.door.settings.bind} has no TLS to start")
-        self.tls = self.door.open_tls()
+        door = self.door
+        assert self.conversation is not None
+        if door.open_tls_for is not None:
+            self.tls = door.open_tls_for(self.conversation)
+        elif door.open_tls is not None:
+            self.tls = door.open_tls()
+        else:
+            raise RuntimeError(f"listener {door.settings.bind} has no TLS to start")
         self.stage = _HANDSHAKE
         self.phase = ""
 
@@ -384,7 +395,7 @@ class Connection:
             return NEED_SLOT
         try:
             is_done = tls.handshake()
-        except Exception as error:  # the peer's or OpenSSL's; there is nothing to decide but to close
+        except TlsError as error:
             log.info("%s: TLS handshake with %s failed: %s", self.session_id, self.peer, error)
             self.why = f"TLS handshake failed: {error}"
             self._send_raw(tls.take_output())

@@ -185,7 +185,7 @@ class Engine:
         listeners: list[Listener] = []
         try:
             for door in self._doors:
-                if door.settings.tls != "none" and door.open_tls is None:
+                if door.settings.tls != "none" and not door.has_tls:
                     raise ValueError(f"listener {door.settings.bind}: tls {door.settings.tls} needs a certificate")
                 listeners.extend(bind(door, inherited))
         except BaseException:

@@ -6,10 +6,11 @@ Thread: frozen or never changed after they are made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from certs.facts import TlsFacts
+from smtpd_core.net.conversation import Conversation
 from smtpd_core.threads import HookMeter
 
 SERVICES = ("mx", "submission", "lmtp")
@@ -107,9 +108,15 @@ class Door:
     """A listener with what the engine needs to serve it.
 
     `open_tls` makes the TLS side of a new connection; needed where settings.tls is not "none".
-    `certificate_hook`: set where a program's on_get_certificate runs within the handshake.
+    `open_tls_for` is asked instead where it is set, with the connection's conversation: for on_get_certificate, which
+    sees the session. `certificate_hook` is set with it: the meter of that hook, which runs within the handshake.
     """
 
     settings: ListenerSettings
     open_tls: Callable[[], TlsSide] | None = None
-    certificate_hook: HookMeter | None = field(default=None)
+    open_tls_for: Callable[[Conversation], TlsSide] | None = None
+    certificate_hook: HookMeter | None = None
+
+    @property
+    def has_tls(self) -> bool:
+        return self.open_tls is not None or self.open_tls_for is not None
