@@ -81,16 +81,18 @@ def play(
 
 
 def comparable(found: list[Event]) -> list[Event]:
-    """Events with neighbouring chunks joined, and the content of a dropped message left out."""
+    """Events with neighbouring chunks joined; chunks of content that did not end well are left out, since how much of
+    it was handed on before depends on the cutting."""
     joined: list[Event] = []
+    body = b""
     for event in found:
-        last = joined[-1] if joined else None
-        if isinstance(event, events.BodyChunk) and isinstance(last, events.BodyChunk):
-            joined[-1] = events.BodyChunk(last.data + event.data)
-        elif isinstance(last, events.BodyChunk) and not isinstance(event, events.ContentEnds):
-            joined[-1] = event
-        else:
-            joined.append(event)
+        if isinstance(event, events.BodyChunk):
+            body += event.data
+            continue
+        if isinstance(event, events.ContentEnds):
+            joined.append(events.BodyChunk(body))
+        body = b""
+        joined.append(event)
     return joined
 
 
