@@ -68,7 +68,7 @@ def _trusted(text: str) -> Shown:
 
 def _future(settings: ProtocolSettings, standing: Standing) -> str | None:
     """RFC 4865 4: the longest interval in seconds, and the latest date-time, which can't be known beforehand."""
-    return f"{settings.max_hold} 9999-12-31T23:59:59Z" if settings.max_hold else None
+    return f"{settings.longest_hold} 9999-12-31T23:59:59Z"
 
 
 EXTENSIONS = (
@@ -100,7 +100,7 @@ EXTENSIONS = (
         "FUTURERELEASE",
         _future,
         mail={"HOLDFOR": parameters.hold_for, "HOLDUNTIL": parameters.hold_until},
-        offered=lambda settings: bool(settings.max_hold),
+        offered=lambda settings: settings.longest_hold > 0,
     ),
     Extension("MT-PRIORITY", lambda settings, _: settings.priority_profile, mail={"MT-PRIORITY": parameters.priority}),
     # Announced on no listener before the relay honours RFC 8689 4.2; until then its parameter is answered 555 5.5.4.

@@ -65,6 +65,7 @@ class ProtocolSettings:
     extensions: tuple[Extension, ...] = field(init=False, repr=False, compare=False)
     mail_parsers: dict[str, Parser] = field(init=False, repr=False, compare=False)
     common_parameters: bool = field(init=False, repr=False, compare=False)  # SIZE, BODY and SMTPUTF8 are all offered
+    longest_hold: int = field(init=False, repr=False, compare=False)  # what FUTURERELEASE announces; 0: not at all
     common_size: int = field(init=False, repr=False, compare=False)
     rcpt_parsers: dict[str, Parser] = field(init=False, repr=False, compare=False)
     limits: ParameterLimits = field(init=False, repr=False, compare=False)
@@ -81,7 +82,7 @@ class ProtocolSettings:
         keep = object.__setattr__
         keep(self, "known_mechanisms", MECHANISMS | {row.name: row for row in self.added_mechanisms})
         self._check()
-        keep(self, "max_hold", self._longest_hold())
+        keep(self, "longest_hold", self._longest_hold())
         without = {one.upper() for one in self.without}
         if "CHUNKING" in without:
             without.add("BINARYMIME")  # RFC 3030 3: one needs the other
@@ -92,7 +93,7 @@ class ProtocolSettings:
         keep(
             self,
             "limits",
-            ParameterLimits(size=self.max_message_size, hold=self.max_hold or 0, deliver_by=self.min_deliver_by),
+            ParameterLimits(size=self.max_message_size, hold=self.longest_hold, deliver_by=self.min_deliver_by),
         )
         common = {"SIZE": parameters.size, "BODY": parameters.body_or_binary, "SMTPUTF8": parameters.smtputf8}
         keep(self, "common_parameters", common.items() <= self.mail_parsers.items())
