@@ -84,6 +84,8 @@ class Outbox:
         self._spool: Spool | None = None
         self._intake: Intake | None = None
         self.dispatcher: Dispatcher | None = None
+        self._customs = Customs(self.relaying)
+        self._planner = Planner(self.relaying, self._customs.port_of)
         # Known before start(), so that a server may be told of it.
         self.drafts: str | None = os.path.join(self.directory, "spool")
 
@@ -133,10 +135,13 @@ class Outbox:
         dispatcher.start()
 
     def _dispatcher(self, queue: Queue) -> Dispatcher:
-        customs = Customs(self.relaying)
         idle = IdleConnections(self._idle_limits)
-        planner = Planner(self.relaying, customs.port_of)
-        smtp = SmtpAgent(planner.plan, customs.manners_of, idle, self._observer)
+        smtp = SmtpAgent(
+            lambda destination: self._planner.plan(destination),
+            lambda destination: self._customs.manners_of(destination),
+            idle,
+            self._observer,
+        )
         agents: dict[str, Agent] = {
             "maildir": MaildirAgent(self.relaying.hello, self._mailbox_of),
             "refuse": RefuseAgent(),
@@ -149,7 +154,7 @@ class Outbox:
             agents | self._more_agents,
             self._stops,
             hostname=self.relaying.hello,
-            terms_of=customs.terms_of,
+            terms_of=lambda destination: self._customs.terms_of(destination),
             couriers=self.relaying.connections,
             idle=idle,
             clock=self._clock,
@@ -172,6 +177,13 @@ class Outbox:
             self.queue = None
         self._spool = self._intake = self.dispatcher = None
         return in_time
+
+    def reload(self, relaying: Relaying) -> None:
+        """Plans, manners and terms follow these from the next parcel on; our name and the number of couriers stay."""
+        customs = Customs(relaying)
+        self._planner = Planner(relaying, customs.port_of)
+        self._customs = customs
+        self.relaying = relaying
 
     def __enter__(self) -> Outbox:
         self.start()

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from relay.route import Domain as RouteDomain
-from relay.route import Place, Routes
+from relay.route import Place, Routes, mailbox
+from relay.route import split as split_address
 from smtpd_core.app.sanity import split
 from smtpd_core.app.settings import Domain, Settings
 from smtpd_core.wire.replies import Reply
@@ -56,6 +57,12 @@ class Routing:
         if not user and not self._is_allowed(client):
             return relaying_denied_550
         return no_such_domain_550 if place is Place.NOWHERE else None
+
+    def mailbox(self, address: str) -> tuple[str, str]:
+        """The names that a mailbox's template is filled with."""
+        domain = split_address(address, self.routes.hostname)[1]
+        ours = self.routes.domains.get(domain) or self.routes.domains.get("*")
+        return mailbox(address, ours.plus if ours is not None else "+")
 
     def _is_allowed(self, client: str) -> bool:
         if not client:

@@ -117,7 +117,7 @@ def test_a_user_hears_that_the_relay_is_off() -> None:
 @pytest.mark.parametrize(
     ("address", "to"),
     [
-        ("ann@our.test", "maildir:/state/mail/our.test/ann"),
+        ("ann@our.test", "maildir:/state/mail/{domain}/{user}"),
         ("x@any.test", "lmtp:127.0.0.1:24"),
         ("eve@far.test", "mx:far.test"),
         ("eve@Special.Test", "smtp:hub.test:26"),
