@@ -59,7 +59,9 @@ class Turn(Protocol):
 class Conversation(Protocol):
     """One client's dialogue."""
 
-    waiting_for: str  # which deadline applies now: "greeting", "command", "data" or "login"; a key of Timeouts
+    @property
+    def waiting_for(self) -> str:
+        """Which deadline applies now: "greeting", "command", "data" or "login"; a key of Timeouts."""
 
     def receive(self, data: bytes) -> None:
         """Plaintext from the client, appended; nothing happens until advance()."""

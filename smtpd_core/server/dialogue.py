@@ -1,0 +1,601 @@
+"""One client's dialogue: events of the protocol core go to policy, verdicts go back.
+
+Rule 1: no I/O here. advance() goes on until a wish; an event whose verdict has to wait (for a slot, a ticket, a pause)
+        stays in `_event` and is met again by the next advance().
+Rule 2: without a hook an event costs one attribute test. Nothing is built, formatted or logged for nobody.
+Rule 3: 250 after content means that the hook and every keeping said yes.
+Thread: the turn of the connection.
+Not here: what a message goes through at its end (reception.py), logging in (login.py), order and syntax (wire).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from certs.facts import TlsFacts
+from smtpd_core.net import ListenerSettings, Peer
+from smtpd_core.net.conversation import Pause, Turn, WaitFor, Wish
+from smtpd_core.server import reception
+from smtpd_core.server.client_facts import believe
+from smtpd_core.server.hooks import Hook
+from smtpd_core.server.house import House
+from smtpd_core.server.login import Answer, account_of, answer_of_program, answer_of_store, may_act_as
+from smtpd_core.server.observers import Witness
+from smtpd_core.server.reception import Reception
+from smtpd_core.server.session import Session, Transaction
+from smtpd_core.server.verdicts import Accept, Redirect, Refuse, said_instead
+from smtpd_core.wire import replies
+from smtpd_core.wire.envelope import Recipient
+from smtpd_core.wire.events import (
+    AWAITING_VERDICT,
+    ENDED,
+    NEED_BYTES,
+    OUTPUT_FULL,
+    Authenticated,
+    AuthFailed,
+    BodyChunk,
+    ClientFacts,
+    Connected,
+    ContentBegins,
+    ContentDropped,
+    ContentEnds,
+    CustomCommand,
+    Etrn,
+    Event,
+    Expand,
+    Hello,
+    MailFrom,
+    NeedSecret,
+    RcptTo,
+    StartTls,
+    TransactionReset,
+    Upgrade,
+    Verify,
+)
+from smtpd_core.wire.replies import Reply
+from smtpd_core.wire.rules import Phase
+from smtpd_core.wire.server import ServerProtocol
+
+# Events of one turn; then the others have theirs.
+_TURN = 64
+
+_WAITING_FOR = {
+    Phase.GREETING: "greeting",
+    Phase.CONNECTED: "greeting",
+    Phase.READY: "command",
+    Phase.SENDER: "command",
+    Phase.RECIPIENTS: "command",
+    Phase.CHUNKS: "command",
+    Phase.CONTENT: "data",
+    Phase.LOGIN: "login",
+    Phase.UPGRADE: "command",
+    Phase.ENDED: "command",
+}
+
+_NO_SLOT: Final = Wish.NEED_SLOT
+
+too_many_messages_451 = Reply(451, "4.7.1", "Too many messages from your address; try again later")
+not_your_address_553 = Reply(553, "5.7.1", "Not an address of yours")
+not_that_identity_535 = Reply(535, "5.7.8", "Not an identity of yours")
+
+
+class Dialogue:
+    """Implements smtpd_core.net.conversation.Conversation."""
+
+    __slots__ = (
+        "_account",
+        "_early",
+        "_event",
+        "_failure_told",
+        "_is_stopping",
+        "_late",
+        "_steps_left",
+        "content",
+        "house",
+        "protocol",
+        "session",
+        "witness",
+    )
+
+    def __init__(self, house: House, peer: Peer, listener: ListenerSettings, session_id: str) -> None:
+        self.house = house
+        self.protocol = protocol = ServerProtocol(house.dialects[listener])
+        self.session = session = Session(session_id, peer, listener, protocol, time.time())
+        self.content: Reception | None = None
+        self.witness: Witness | None = None
+        self._account: Any = None
+        self._event: Event | None = None
+        self._late = ""
+        self._early = False
+        self._is_stopping = False
+        self._failure_told = False
+        self._steps_left = 2
+        if listener.xclient_from and peer.address in house.trusted[listener]:
+            protocol.client_is_trusted = True
+        if house.is_watched:
+            self.witness = protocol.observer = Witness(house, session)
+
+    # -- for the connection
+
+    @property
+    def waiting_for(self) -> str:
+        return _WAITING_FOR[self.protocol.phase]
+
+    def receive(self, data: bytes) -> None:
+        if self.house.slots.on_read_connection is not None:
+            self._witness().notes.append(("on_read_connection", data))
+        self.protocol.receive(data)
+
+    def end_of_input(self, error: BaseException | None) -> None:
+        self.protocol.end_of_input()
+
+    def take_output(self) -> bytes:
+        return self.protocol.take_output()
+
+    def tls_is_up(self, facts: TlsFacts) -> None:
+        identity = facts.peer_names[0] if facts.peer_verified and facts.peer_names else ""
+        self.protocol.tls_is_up(facts.bindings, identity)
+        session = self.session
+        session.tls = facts
+        session.user = None
+        if self.witness is not None:
+            self.witness.note(
+                "tls", f"{facts.version} {facts.cipher}" + (f" for {facts.server_name}" * bool(facts.server_name))
+            )
+
+    def overdue(self, what: str) -> None:
+        self._late = what
+
+    def advance(self, turn: Turn) -> Wish | WaitFor | Pause:
+        if self._late:
+            self._be_late()
+        protocol = self.protocol
+        witness = self.witness
+        for _ in range(_TURN):
+            if witness is not None and witness.notes and not self._tell(witness, turn):
+                return Wish.NEED_SLOT
+            event: Any = self._event
+            if event is None:
+                event = protocol.next_event()
+                if event is NEED_BYTES:
+                    if witness is not None and witness.notes:
+                        continue
+                    if self._is_stopping and self.session.transaction is None:
+                        protocol.say_and_end(replies.shutting_down_421)
+                        return Wish.CLOSE
+                    return Wish.NEED_BYTES
+                if event is ENDED:
+                    if witness is not None and witness.notes:
+                        continue
+                    return Wish.CLOSE
+                if event is OUTPUT_FULL:
+                    return Wish.GO_ON
+                if event is AWAITING_VERDICT:
+                    raise RuntimeError(f"{self.session.id}: a verdict was forgotten in phase {protocol.phase.name}")
+                self._event = event
+                if witness is not None and witness.notes:
+                    continue
+            wish = _ACTIONS[type(event)](self, event, turn)
+            if wish is not None:
+                return wish
+            self._event = None
+        return Wish.GO_ON
+
+    def closed(self, turn: Turn, why: str) -> Wish | None:
+        """Two hooks may be due, each met again where there was no slot."""
+        session = self.session
+        content = self.content
+        if not session.ended_because:
+            session.ended_because = why
+        slots = self.house.slots
+        if self.witness is not None and self.witness.notes and not self._tell(self.witness, turn):
+            return Wish.NEED_SLOT
+        if content is not None and content.is_partial:
+            hook = slots.on_partial_message if self._steps_left == 2 else None
+            if hook is not None and not self._observe(hook, turn, content.as_message(self)):
+                return Wish.NEED_SLOT
+            content.drop()
+        self._steps_left = 1
+        hook = slots.on_close_connection
+        if hook is not None and not self._observe(hook, turn):
+            return Wish.NEED_SLOT
+        self._steps_left = 0
+        if self.witness is not None:
+            self.witness.end(why, content is not None)
+            self.witness = self.protocol.observer = None
+        self.content = None
+        return None
+
+    # -- deadlines
+
+    def _be_late(self) -> None:
+        what, self._late = self._late, ""
+        protocol = self.protocol
+        event = self._event
+        if what == "stop":
+            self._is_stopping = True
+        elif what == "slot":
+            self._event = None
+            if self.witness is not None:
+                self.witness.notes.clear()
+            if event is not None:
+                self._give_up(event, replies.no_thread_451)
+        elif what == "ticket":
+            self._event = None
+            if event is not None:
+                self._give_up(event, reception.too_late_451)
+        else:
+            self._event = None
+            protocol.say_and_end(replies.shutting_down_421 if what == "halt" else replies.time_out_421)
+
+    def _give_up(self, event: Event, reply: Reply) -> None:
+        """An event whose hook or ticket did not come to a verdict in time."""
+        if isinstance(event, Connected):
+            self.protocol.refuse(replies.no_thread_421)
+        elif isinstance(event, ContentEnds):
+            if self.content is not None:
+                self.content.drop()
+            self._end_transaction()
+            self.protocol.refuse(reply)
+        elif not isinstance(event, BodyChunk | TransactionReset | ContentDropped | Upgrade):
+            self.protocol.refuse(reply)
+
+    # -- hooks
+
+    def _witness(self) -> Witness:
+        if self.witness is None:
+            self.witness = Witness(self.house, self.session)
+        return self.witness
+
+    def _tell(self, witness: Witness, turn: Turn) -> bool:
+        """Call the observers that are due, in order. False where there is no slot."""
+        notes = witness.notes
+        while notes:
+            name, value = notes[0]
+            hook = getattr(self.house.slots, name)  # a name of ours, put there by Witness and receive()
+            if hook is not None and not self._observe(hook, turn, value):
+                return False
+            notes.popleft()
+        return True
+
+    def _observe(self, hook: Hook, turn: Turn, *arguments: Any) -> bool:
+        """Call a hook that decides nothing. False where there is no slot."""
+        if not turn.enter(hook.meter):
+            return False
+        try:
+            hook.function(self.session, *arguments)
+        except Exception as error:
+            self.house.report(self.session, hook.name, error)
+        finally:
+            turn.leave(hook.meter)
+        return True
+
+    def ask(self, hook: Hook, turn: Turn, failure: Reply, *arguments: Any) -> Any:
+        """The verdict of a hook that decides; NEED_SLOT where there is no slot. What it raises becomes `failure`."""
+        if not turn.enter(hook.meter):
+            return Wish.NEED_SLOT
+        try:
+            return hook.function(self.session, *arguments)
+        except Exception as error:
+            self.house.report(self.session, hook.name, error)
+            return failure
+        finally:
+            turn.leave(hook.meter)
+
+    def judge(self, hook: Hook, verdict: Any, usual: Reply) -> tuple[bool, Reply | None]:
+        """(accepted, the reply instead of the usual one). A verdict of the wrong kind is the program's mistake: 451."""
+        if verdict is None:
+            return True, None
+        if isinstance(verdict, Reply):
+            return verdict.is_positive, verdict
+        if isinstance(verdict, Accept):
+            return True, said_instead(verdict, usual)
+        if isinstance(verdict, Refuse):
+            return False, verdict.reply
+        error = TypeError(f"{hook.name} returned {verdict!r}: None, Accept, Refuse, a Reply or a Redirect is due")
+        self.house.report(self.session, hook.name, error)
+        return False, replies.hook_failed_451
+
+    def _decide(self, hook: Hook | None, turn: Turn, usual: Reply, *arguments: Any) -> Wish | None:
+        """The whole of an event that only a hook decides."""
+        if hook is None:
+            self.protocol.accept()
+            return None
+        verdict = self.ask(hook, turn, replies.hook_failed_451, *arguments)
+        if verdict is _NO_SLOT:
+            return Wish.NEED_SLOT
+        accepted, reply = self.judge(hook, verdict, usual)
+        if accepted:
+            self.protocol.accept(reply)
+        else:
+            self.protocol.refuse(reply)
+        return None
+
+    # -- events: connection and hello
+
+    def _connected(self, event: Connected, turn: Turn) -> Wish | None:
+        peer = self.session.peer
+        if self.protocol.has_input and self.session.listener.service == "mx" and not peer.is_local:
+            self.protocol.refuse(replies.early_talker_554)
+            return None
+        hook = self.house.slots.on_accept_connection
+        if hook is None:
+            self.protocol.accept()
+            return None
+        verdict = self.ask(hook, turn, replies.accept_failed_421)
+        if verdict is _NO_SLOT:
+            return Wish.NEED_SLOT
+        accepted, reply = self.judge(hook, verdict, self.protocol.settings.greeting)
+        if accepted:
+            self.protocol.accept(reply)
+        else:
+            self.protocol.refuse(replies.accept_failed_421 if reply is replies.hook_failed_451 else reply)
+        return None
+
+    def _hello(self, event: Hello, turn: Turn) -> Wish | None:
+        hook = self.house.slots.on_hello
+        if hook is None:
+            self.protocol.accept()
+            return None
+        return self._decide(hook, turn, replies.ok_250, event.domain)
+
+    def _start_tls(self, event: StartTls, turn: Turn) -> None:
+        self.protocol.accept()
+
+    def _upgrade(self, event: Upgrade, turn: Turn) -> Wish:
+        self._event = None
+        return Wish.UPGRADE
+
+    def _client_facts(self, event: ClientFacts, turn: Turn) -> None:
+        believe(self.session, event)
+        self.protocol.accept()
+
+    # -- events: the transaction
+
+    def _mail_from(self, event: MailFrom, turn: Turn) -> Wish | None:
+        house, session, protocol = self.house, self.session, self.protocol
+        sender = event.reverse_path
+        reply = house.why_no_mail()
+        if reply is not None:
+            protocol.refuse(reply)
+            return None
+        if house.restrict_senders and session.user is not None and not _owns(session.user, sender):
+            protocol.refuse(not_your_address_553)
+            return None
+        hook = house.slots.on_mail_from
+        if hook is not None:
+            verdict = self.ask(hook, turn, replies.hook_failed_451, sender, event.parameters)
+            if verdict is _NO_SLOT:
+                return Wish.NEED_SLOT
+            if isinstance(verdict, Redirect) and len(verdict.addresses) == 1:
+                sender = verdict.addresses[0]
+            else:
+                accepted, reply = self.judge(hook, verdict, replies.sender_250)
+                if not accepted:
+                    protocol.refuse(reply)
+                    return None
+        if house.guard.settings.messages_per_period and not house.guard.may_send(session.address, time.monotonic()):
+            protocol.refuse(too_many_messages_451)
+            return None
+        session.transaction = Transaction(sender, event.parameters)
+        protocol.accept(reply)
+        return None
+
+    def _rcpt_to(self, event: RcptTo, turn: Turn) -> Wish | None:
+        session, house = self.session, self.house
+        transaction = session.transaction
+        assert transaction is not None
+        recipient = event.recipient
+        hook = house.slots.on_recipient_to
+        if hook is not None:
+            return self._ask_about_recipient(hook, transaction, recipient, turn)
+        reply = house.why_not_this_recipient(session, recipient.address, False) if house.keepings else None
+        if reply is None:
+            transaction.recipients.append(recipient)
+            self.protocol.accept()
+        else:
+            self.protocol.refuse(reply)
+        return None
+
+    def _ask_about_recipient(
+        self, hook: Hook, transaction: Transaction, recipient: Recipient, turn: Turn
+    ) -> Wish | None:
+        verdict = self.ask(hook, turn, replies.hook_failed_451, recipient)
+        if verdict is _NO_SLOT:
+            return Wish.NEED_SLOT
+        if isinstance(verdict, Redirect) and verdict.addresses:
+            accepted, reply = True, None
+            wanted = [Recipient(one, recipient.notify, recipient.orcpt) for one in verdict.addresses]
+        else:
+            accepted, reply = self.judge(hook, verdict, replies.recipient_250)
+            wanted = [recipient]
+        permitted = verdict is not None  # an explicit yes is the rule that lets a client relay
+        if accepted:
+            for one in wanted:
+                refusal = self.house.why_not_this_recipient(self.session, one.address, permitted)
+                if refusal is not None:
+                    accepted, reply = False, refusal
+                    break
+        if accepted:
+            transaction.recipients.extend(wanted)
+            self.protocol.accept(reply)
+        else:
+            self.protocol.refuse(reply)
+        return None
+
+    def _transaction_reset(self, event: TransactionReset, turn: Turn) -> None:
+        if self.content is not None:
+            self.content.drop()
+        self._end_transaction()
+
+    def _end_transaction(self) -> None:
+        self.content = None
+        self.session.transaction = None
+
+    # -- events: content
+
+    def _content_begins(self, event: ContentBegins, turn: Turn) -> None:
+        transaction = self.session.transaction
+        assert transaction is not None
+        self.content = Reception(self.house, transaction)
+        self.protocol.accept()
+
+    def _body_chunk(self, event: BodyChunk, turn: Turn) -> None:
+        content = self.content
+        if content is not None and not content.append(event.data):
+            self.protocol.spoil(replies.storage_452)
+            self._end_transaction()
+
+    def _content_ends(self, event: ContentEnds, turn: Turn) -> Wish | WaitFor | None:
+        content = self.content
+        assert content is not None
+        return content.end(self, turn)
+
+    def conclude(self, reply: Reply | None, several: list[Reply] | None, kept: bool) -> None:
+        """The verdict on the message is there (called by the reception)."""
+        session = self.session
+        witness = self.witness
+        if witness is not None and self.content is not None:
+            witness.note("content", f"{self.content.size} octets")
+        if kept:
+            session.messages += 1
+        self.content = None
+        session.transaction = None
+        if reply is None or reply.is_positive or several is not None:
+            self.protocol.accept(reply, several)
+        else:
+            self.protocol.refuse(reply)
+
+    def _content_dropped(self, event: ContentDropped, turn: Turn) -> None:
+        """Refused by the core; or the client is gone, then closed() shows what came."""
+        if event.reply is replies.lost_421:
+            return
+        if self.content is not None:
+            self.content.drop()
+        self._end_transaction()
+
+    # -- events: logging in
+
+    def _need_secret(self, event: NeedSecret, turn: Turn) -> Wish | None:
+        house, session, protocol = self.house, self.session, self.protocol
+        if house.guard.locked_out(session.address, event.user, time.monotonic()):
+            protocol.supply(None)
+            return None
+        if not turn.enter(house.login_meter):
+            return Wish.NEED_SLOT
+        try:
+            answer = self._find_secret(event)
+        finally:
+            turn.leave(house.login_meter)
+        if answer.refusal is not None:
+            protocol.refuse(answer.refusal)
+        else:
+            self._account = answer.account
+            protocol.supply(answer.secret)
+        return None
+
+    def _find_secret(self, event: NeedSecret) -> Answer:
+        house = self.house
+        hook = house.slots.on_authenticate
+        where = "on_authenticate"
+        try:
+            if hook is not None:
+                answer = answer_of_program(hook.function(self.session, reception.login_of(event)), event)
+                if answer is not None:
+                    return answer
+            where = "the account store"
+            return answer_of_store(house.accounts, event)
+        except Exception as error:
+            house.report(self.session, where, error)
+            return Answer(refusal=replies.login_unavailable_454)
+
+    def _authenticated(self, event: Authenticated, turn: Turn) -> Wish | None:
+        house, session, protocol = self.house, self.session, self.protocol
+        account = self._account
+        if account is None:
+            if not turn.enter(house.login_meter):
+                return Wish.NEED_SLOT
+            try:
+                account = account_of(house.accounts, event.identity)
+            except Exception as error:
+                house.report(session, "the account store", error)
+                account = replies.login_unavailable_454
+            finally:
+                turn.leave(house.login_meter)
+        self._account = None
+        if isinstance(account, Reply):
+            protocol.refuse(account)
+            return None
+        if account is None or not may_act_as(account, event.acts_as):
+            protocol.refuse(not_that_identity_535)
+            return None
+        house.guard.note_login(session.address, event.identity, True, time.monotonic())
+        session.user = account
+        if self.witness is not None:
+            self.witness.note("user", account.user_name)
+        protocol.accept()
+        return None
+
+    def _auth_failed(self, event: AuthFailed, turn: Turn) -> Pause | None:
+        """The answer waits longer with each failure, so that guessing is slow; no thread waits with it."""
+        self._account = None
+        guard, address = self.house.guard, self.session.address
+        now = time.monotonic()
+        if not self._failure_told:
+            self._failure_told = True
+            guard.note_login(address, event.user, False, now)
+            delay = guard.login_delay(address, event.user, now)
+            if delay > 0:
+                return Pause(delay)
+        self._failure_told = False
+        self.protocol.refuse()
+        return None
+
+    # -- events: the rest
+
+    def _verify(self, event: Verify, turn: Turn) -> Wish | None:
+        return self._decide(self.house.slots.on_verify, turn, replies.ok_250, event.text)
+
+    def _expand(self, event: Expand, turn: Turn) -> Wish | None:
+        return self._decide(self.house.slots.on_expand, turn, replies.ok_250, event.text)
+
+    def _etrn(self, event: Etrn, turn: Turn) -> Wish | None:
+        return self._decide(self.house.slots.on_etrn, turn, replies.ok_250, event.text)
+
+    def _custom(self, event: CustomCommand, turn: Turn) -> Wish | None:
+        hook = self.house.commands.functions.get(event.verb)
+        return self._decide(hook, turn, replies.ok_250, event.argument)
+
+
+def _owns(user: Any, sender: str) -> bool:
+    """Whether an account may send as this address. The null path is for bounces and for everybody."""
+    if not sender:
+        return True
+    own = [one.lower() for one in (*user.addresses, user.email) if one]
+    sender = sender.lower()
+    return sender in own or "@" + sender.rpartition("@")[2] in own
+
+
+_ACTIONS: dict[type, Callable[[Dialogue, Any, Turn], Wish | WaitFor | Pause | None]] = {
+    Connected: Dialogue._connected,
+    Hello: Dialogue._hello,
+    StartTls: Dialogue._start_tls,
+    Upgrade: Dialogue._upgrade,
+    ClientFacts: Dialogue._client_facts,
+    MailFrom: Dialogue._mail_from,
+    RcptTo: Dialogue._rcpt_to,
+    TransactionReset: Dialogue._transaction_reset,
+    ContentBegins: Dialogue._content_begins,
+    BodyChunk: Dialogue._body_chunk,
+    ContentEnds: Dialogue._content_ends,
+    ContentDropped: Dialogue._content_dropped,
+    NeedSecret: Dialogue._need_secret,
+    Authenticated: Dialogue._authenticated,
+    AuthFailed: Dialogue._auth_failed,
+    Verify: Dialogue._verify,
+    Expand: Dialogue._expand,
+    Etrn: Dialogue._etrn,
+    CustomCommand: Dialogue._custom,
+}

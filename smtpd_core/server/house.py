@@ -1,0 +1,97 @@
+"""What all sessions of a server share: slots, keeping, policy, clocks. One attribute look-up away for every turn.
+
+Thread: read by every turn; what may change while the server runs is replaced as a whole, never changed in place.
+Not here: the server's properties (server.py), one session's dialogue (dialogue.py).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from smtpd_core.accounts import AccountStore
+from smtpd_core.net import Guard, ListenerSettings
+from smtpd_core.net.guard import Networks
+from smtpd_core.server.commands import CommandTable
+from smtpd_core.server.hooks import Slots
+from smtpd_core.server.keeping import Keeping
+from smtpd_core.server.observers import DebugLog, Transcripts
+from smtpd_core.server.received import Clock
+from smtpd_core.server.session import Session
+from smtpd_core.threads import HookMeter
+from smtpd_core.wire.replies import Reply, no_such_recipient_550, nothing_keeps_mail_554
+from smtpd_core.wire.settings import ProtocolSettings
+
+log = logging.getLogger(__name__)
+
+relaying_denied_550 = Reply(550, "5.7.1", "Relaying needs authentication")
+
+
+class House:
+    """See the module. `dialects` has the protocol settings of each listener."""
+
+    def __init__(self, slots: Slots, commands: CommandTable, guard: Guard) -> None:
+        self.slots = slots
+        self.commands = commands
+        self.guard = guard
+        self.clock = Clock()
+        self.hostname = "localhost"
+        self.dialects: dict[ListenerSettings, ProtocolSettings] = {}
+        self.trusted: dict[ListenerSettings, Networks] = {}
+        self.accounts: AccountStore | None = None
+        self.store: Keeping | None = None
+        self.outbox: Keeping | None = None
+        self.keepings: tuple[Keeping, ...] = ()
+        self.drafts: str | None = None
+        self.relay_from = Networks(())
+        self.restrict_senders = False
+        self.max_received = 100
+        self.login_meter = HookMeter("login", slots.budget, slots.login_share)
+        self.debug: DebugLog | None = None
+        self.transcripts: Transcripts | None = None
+        self.is_watched = False
+
+    def keep_with(self, store: Keeping | None, outbox: Keeping | None, drafts: str | None) -> None:
+        """What keeps mail from the next transaction on."""
+        self.store, self.outbox = store, outbox
+        self.keepings = tuple(one for one in (store, outbox) if one is not None)
+        named = [one.drafts for one in self.keepings if one.drafts]
+        self.drafts = drafts or (named[0] if named else None)
+
+    def watch(self) -> None:
+        """Decide whether new sessions need an observer; none costs one attribute test per command."""
+        slots = self.slots
+        self.is_watched = bool(self.debug or self.transcripts or slots.on_receive_command or slots.on_send_response)
+
+    def why_no_mail(self) -> Reply | None:
+        """Asked at MAIL."""
+        if not self.keepings:
+            return nothing_keeps_mail_554 if self.slots.on_message_received is None else None
+        for keeping in self.keepings:
+            refusal = keeping.has_room()
+            if refusal is not None:
+                return refusal
+        return None
+
+    def why_not_this_recipient(self, session: Session, address: str, permitted: bool) -> Reply | None:
+        """Store first, then outbox, which is relaying: for users, for trusted networks, or by an explicit rule."""
+        if not self.keepings:
+            return None
+        if self.store is not None and self.store.holds(address):
+            return None
+        if self.outbox is None:
+            return no_such_recipient_550
+        if not self.outbox.holds(address):
+            return no_such_recipient_550
+        if permitted or session.user is not None or not session.address or session.address in self.relay_from:
+            return None
+        return relaying_denied_550
+
+    def report(self, session: Session | None, where: str, error: BaseException) -> None:
+        """An unexpected exception: logged with its flow id and told to on_server_error. Within a slot."""
+        log.error("%s: %s failed", session.id if session is not None else "server", where, exc_info=error)
+        hook = self.slots.on_server_error
+        if hook is not None:
+            try:
+                hook.function(session, error)
+            except Exception:  # the observer of errors has nobody behind it but the log
+                log.exception("on_server_error failed")

@@ -1,0 +1,152 @@
+"""Logging in: who asks, what the account store says, what a failure costs.
+
+Order: lock-out, on_authenticate, the store. All of it happens in one hook of the login share, since any step may block.
+Rule: nothing here logs, keeps or raises a secret.
+Thread: the session's turn.
+Not here: the mechanisms (wire/sasl), counting failures (net/guard.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from smtpd_core.accounts import Account, AccountStore, MemoryStore, StoreUnavailable, UserAccount
+from smtpd_core.server.hooks import Hook
+from smtpd_core.server.verdicts import Accept, Refuse
+from smtpd_core.wire.events import NeedSecret
+from smtpd_core.wire.replies import Reply, login_unavailable_454
+from smtpd_core.wire.sasl.mechanisms import MECHANISMS
+
+# What a program can answer by itself in on_authenticate, without a store.
+HOOK_KINDS = frozenset({"password", "token"})
+
+# Kinds where the client shows its secret, so that a program may decide without having the account's.
+_SHOWN = frozenset({"password", "token", "certificate"})
+
+
+class Login:
+    """What on_authenticate is told. `password` and `token` are None where the mechanism does not show them (CRAM-MD5,
+    SCRAM): then only a UserAccount, a refusal or None can be the answer. repr() never shows a secret."""
+
+    __slots__ = ("kind", "mechanism", "password", "token", "user")
+
+    def __init__(self, event: NeedSecret) -> None:
+        self.mechanism = event.mechanism
+        self.user = event.user
+        self.kind = event.kind
+        shown = event.detail if isinstance(event.detail, str) else None
+        self.password = shown if event.kind == "password" else None
+        self.token = shown if event.kind == "token" else None
+
+    def __repr__(self) -> str:
+        return f"<Login of {self.user!r} by {self.mechanism}>"
+
+
+class Answer:
+    """What goes to the mechanism (`secret`), or a refusal. `account` is kept for the end of the exchange."""
+
+    __slots__ = ("account", "refusal", "secret")
+
+    def __init__(self, secret: object = None, account: Account | None = None, refusal: Reply | None = None) -> None:
+        self.secret = secret
+        self.account = account
+        self.refusal = refusal
+
+
+def answer_of_program(verdict: object, event: NeedSecret) -> Answer | None:
+    """What on_authenticate returned; None leaves it to the store. TypeError for what it can't return."""
+    if verdict is None:
+        return None
+    if isinstance(verdict, UserAccount):
+        return _ask_store(MemoryStore([verdict], case_insensitive=True), event)
+    if isinstance(verdict, Refuse):
+        return Answer(refusal=verdict.reply)
+    if isinstance(verdict, Reply) and not verdict.is_positive:
+        return Answer(refusal=verdict)
+    if isinstance(verdict, Reply | Accept):
+        verdict = Account(event.user)
+    if not isinstance(verdict, Account):
+        raise TypeError(
+            f"on_authenticate returned a {type(verdict).__name__}: None, Account, UserAccount, Accept or Refuse is due"
+        )
+    if event.kind not in _SHOWN:
+        raise TypeError(
+            f"{event.mechanism} proves a secret that is not shown: on_authenticate may return a UserAccount"
+        )
+    return Answer(verdict.user_name, verdict)
+
+
+def answer_of_store(store: AccountStore | None, event: NeedSecret) -> Answer:
+    """What the store says. StoreUnavailable becomes 454."""
+    if store is None:
+        return Answer()
+    try:
+        return _ask_store(store, event)
+    except StoreUnavailable:
+        return Answer(refusal=login_unavailable_454)
+
+
+def _ask_store(store: AccountStore, event: NeedSecret) -> Answer:
+    account: Account | None
+    if event.kind == "password":
+        account = store.verify(event.user, str(event.detail))
+    elif event.kind == "token":
+        account = store.verify_token(event.user, str(event.detail))
+    elif event.kind == "certificate":
+        account = store.account(event.user)
+    else:
+        return Answer(store.secret(event.user, event.kind))
+    return Answer(account.user_name if account is not None else None, account)
+
+
+def account_of(store: AccountStore | None, identity: str) -> Account | Reply | None:
+    """The account behind an identity that a mechanism proved by itself. A Reply where the store did not answer."""
+    if store is None:
+        return Account(identity)
+    try:
+        return store.account(identity)
+    except StoreUnavailable:
+        return login_unavailable_454
+
+
+def may_act_as(account: Account, identity: str) -> bool:
+    """Whether an account may take another's part (the authorisation identity of RFC 4422 3.4.1)."""
+    return identity in ("", account.user_name) or identity in account.may_act_as
+
+
+def usable_mechanisms(
+    wanted: Iterable[str], store: AccountStore | None, hook: Hook | None, *, tls_is_possible: bool, clear_text: bool
+) -> tuple[str, ...]:
+    """The mechanisms to offer, best first. `wanted` empty: all that the store can serve.
+
+    ValueError, with the reason, for one that was asked for and could never work, or where none is left.
+    """
+    kinds = set(store.kinds) if store is not None else set()
+    if hook is not None:
+        kinds |= HOOK_KINDS
+    chosen = []
+    asked = [name.upper() for name in wanted]
+    for name in asked:
+        if name not in MECHANISMS:
+            raise ValueError(f"auth_mechanisms: {name!r} is none of {', '.join(MECHANISMS)}")
+    for name in asked or MECHANISMS:
+        row = MECHANISMS[name]
+        if row.kind not in kinds:
+            why = f"the account store can't answer {row.kind!r}; it has {', '.join(sorted(kinds)) or 'nothing'}"
+        elif row.clear_text and not tls_is_possible and not clear_text:
+            why = "it shows the password and there is no TLS; set use_tls, or clear_text_without_tls=True"
+        elif row.needs_binding and not tls_is_possible:
+            why = "it needs TLS and there is none"
+        else:
+            chosen.append(name)
+            continue
+        if asked:
+            raise ValueError(f"auth_mechanisms: {name} could never work: {why}")
+    if not chosen:
+        if not kinds:
+            raise ValueError("use_auth without accounts: set user_accounts or on_authenticate")
+        raise ValueError(
+            "use_auth: no mechanism could ever be used: those that the account store can serve show the password and"
+            " there is no TLS; set use_tls, or clear_text_without_tls=True"
+        )
+    return tuple(chosen)

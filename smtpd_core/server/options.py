@@ -1,0 +1,172 @@
+"""Properties and events of the component as descriptors: each is described once, beside its name.
+
+Reading a property gives its value; setting one checks it, and a running server either takes it over or refuses it.
+Reading an event gives its slot, which is a decorator too.
+Thread: any.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from smtpd_core.server import hooks
+
+if TYPE_CHECKING:
+    from smtpd_core.server.server import SmtpServer
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Takes(Enum):
+    """When a change counts."""
+
+    AT_START = "refused while the server runs"
+    AT_ONCE = "at once"
+    NEXT_CONNECTION = "for connections from then on"
+
+
+AT_START, AT_ONCE, NEXT_CONNECTION = Takes.AT_START, Takes.AT_ONCE, Takes.NEXT_CONNECTION
+
+
+class Option(Generic[T]):
+    """One property: default, meaning, when a change counts, and a check that raises with what would be right."""
+
+    def __init__(
+        self,
+        default: T,
+        meaning: str,
+        takes: Takes = NEXT_CONNECTION,
+        *,
+        check: Callable[[str, Any], T] | None = None,
+    ) -> None:
+        self.default = default
+        self.meaning = meaning
+        self.takes = takes
+        self.check = check
+        self.name = ""
+        self.__doc__ = (
+            f"{meaning} A change counts {takes.value}." if takes is not AT_START else f"{meaning} {takes.value}"
+        )
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, server: None, owner: type) -> Option[T]: ...
+    @overload
+    def __get__(self, server: SmtpServer, owner: type) -> T: ...
+    def __get__(self, server: SmtpServer | None, owner: type) -> Option[T] | T:
+        if server is None:
+            return self
+        value: T = server._values.get(self.name, self.default)
+        return value
+
+    def __set__(self, server: SmtpServer, value: T) -> None:
+        if self.check is not None:
+            value = self.check(self.name, value)
+        server._change(self, value)
+
+
+class EventSlot:
+    """What reading an event gives: `server.on_mail_from(f)` sets it, so it is a decorator; `.function` is set."""
+
+    __slots__ = ("_server", "name")
+
+    def __init__(self, server: SmtpServer, name: str) -> None:
+        self._server = server
+        self.name = name
+
+    @property
+    def function(self) -> Callable[..., Any] | None:
+        return self._server._slots.get(self.name)
+
+    def __call__(self, function: F) -> F:
+        self._server._set_hook(self.name, function)
+        return function
+
+    def __bool__(self) -> bool:
+        return self.function is not None
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.function!r}>"
+
+
+class EventOption:
+    """One event."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        row = hooks.BY_NAME[name]
+        self.__doc__ = f"{name}({', '.join(row.takes)}): {row.meaning}. {row.kind.value}"
+
+    @overload
+    def __get__(self, server: None, owner: type) -> EventOption: ...
+    @overload
+    def __get__(self, server: SmtpServer, owner: type) -> EventSlot: ...
+    def __get__(self, server: SmtpServer | None, owner: type) -> EventOption | EventSlot:
+        return self if server is None else EventSlot(server, self.name)
+
+    def __set__(self, server: SmtpServer, function: Callable[..., Any] | None) -> None:
+        server._set_hook(self.name, function.function if isinstance(function, EventSlot) else function)
+
+
+def unknown_name(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"SmtpServer has no property or event {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+# Checks
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} = {value!r}: a whole number is due")
+        if value < least or (most is not None and value > most):
+            raise ValueError(f"{name} = {value}: {least} or more is due" + (f", at most {most}" if most else ""))
+        return value
+
+    return check
+
+
+def seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} = {value!r}: a number of seconds is due")
+    if value < 0:
+        raise ValueError(f"{name} = {value}: 0 (never) or more is due")
+    return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} = {value!r}: True or False is due")
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} = {value!r}: text is due")
+    return value
+
+
+def one_of(*choices: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        spelt = value.replace("-", "_") if isinstance(value, str) else value
+        if spelt not in choices:
+            raise ValueError(f"{name} = {value!r}: one of {', '.join(repr(one) for one in choices if one)} is due")
+        return str(spelt)
+
+    return check
+
+
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+        raise TypeError(f"{name} = {value!r}: a list of texts is due")
+    return tuple(value)

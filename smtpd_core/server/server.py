@@ -1,0 +1,557 @@
+"""SmtpServer: a mail server in one object, for programs with threads.
+
+    server = SmtpServer(port=0)
+
+    @server.on_message_received
+    def keep(session, message):
+        print(message.sender, message.addresses, message.headers["subject"])
+
+    with server:
+        print(server.address)
+
+Rules: it binds in the caller's thread, so that errors raise there; it installs no signal handler and keeps no global
+state, so that a process may run several; hooks run in its threads and may block.
+Thread: every method and property from any.
+Not here: one session (dialogue.py), sockets and threads (smtpd_core.net, smtpd_core.threads).
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from certs.contexts import ServerContexts
+from certs.files import Pair
+from smtpd_core.accounts import AccountStore, MemoryStore, UserAccount
+from smtpd_core.net import Engine, Guard, GuardSettings, ListenerSettings, Peer, Timeouts
+from smtpd_core.net.guard import Networks
+from smtpd_core.net.listeners import Listener
+from smtpd_core.server import dialects
+from smtpd_core.server.commands import CommandTable
+from smtpd_core.server.dialogue import Dialogue
+from smtpd_core.server.hooks import NAMES, Slots, no_such_hook
+from smtpd_core.server.house import House
+from smtpd_core.server.keeping import Keeping
+from smtpd_core.server.observers import DebugLog, Transcripts
+from smtpd_core.server.options import (
+    AT_ONCE,
+    AT_START,
+    NEXT_CONNECTION,
+    EventOption,
+    Option,
+    flag,
+    one_of,
+    seconds,
+    text,
+    texts,
+    unknown_name,
+    whole,
+)
+from smtpd_core.server.session import Session
+from smtpd_core.threads import Lock, Ticket
+
+if TYPE_CHECKING:
+    from logging import Logger
+
+log = logging.getLogger(__name__)
+
+# Sessions whose transcripts are remembered where debug_log is on and nothing else was said.
+_TRANSCRIPTS = 100
+
+Accounts = AccountStore | Iterable[UserAccount] | None
+
+
+class Properties(TypedDict, total=False):
+    """The constructor's keywords."""
+
+    port: int
+    local_binding: str
+    use_ipv6: bool
+    service: str
+    listeners: Sequence[ListenerSettings]
+    batch_size: int
+    max_thread_count: int
+    min_thread_count: int
+    max_recipients: int
+    max_data_size: int
+    max_errors: int
+    max_received: int
+    timeout: float
+    session_timeout: float
+    timeouts: Timeouts | None
+    hook_budget: float
+    server_name: str
+    banner: str
+    help_text: str
+    user_accounts: Accounts
+    case_insensitive: bool
+    use_auth: str
+    auth_mechanisms: Sequence[str]
+    clear_text_without_tls: bool
+    restrict_senders: bool
+    use_tls: str
+    certificate: str | Pair
+    key: str
+    key_password: str
+    tls_minimum: str
+    require_client_certificate: bool
+    client_ca_file: str
+    contexts: ServerContexts | None
+    guard: GuardSettings | Guard | None
+    store: Keeping | None
+    outbox: Keeping | None
+    drafts: str | None
+    relay_from: Sequence[str]
+    xclient_from: Sequence[str]
+    bare_line_ends: str
+    bare_line_ends_in_chunks: str
+    keep_nul: bool
+    strict_lines: bool
+    without_extensions: Sequence[str]
+    debug_log: bool | str | Logger | None
+    debug_log_format: str
+    transcript_memory: int
+
+
+class SmtpServer:
+    """See the module. `handler` is an object with any of the events as methods (server/handler.py); events may also be
+    set one by one. Keywords are the properties below; an unknown one is a TypeError."""
+
+    # Where it listens
+    port: Option[int] = Option(25, "TCP port; 0 is any, see address.", AT_START, check=whole(0, 65_535))
+    local_binding: Option[str] = Option(
+        "",
+        'Where to listen: "" is loopback, "*" every interface, or an address, a host name, "unix:PATH", "fd:N".',
+        AT_START,
+        check=text,
+    )
+    use_ipv6: Option[bool] = Option(False, "IPv6 too, for loopback and for every interface.", AT_START, check=flag)
+    service: Option[str] = Option("mx", "mx, submission or lmtp.", AT_START, check=one_of("mx", "submission", "lmtp"))
+    listeners: Option[Sequence[ListenerSettings]] = Option(
+        (), "Several listeners, each with its own bind, service, TLS and AUTH, instead of the one.", AT_START
+    )
+    batch_size: Option[int] = Option(
+        65_536, "Bytes moved per socket read or write.", AT_START, check=whole(512, 16_777_216)
+    )
+    xclient_from: Option[tuple[str, ...]] = Option(
+        (), "Networks (CIDR) whose XCLIENT and XFORWARD are believed.", AT_START, check=texts
+    )
+
+    # Limits
+    max_thread_count: Option[int] = Option(32, "Hooks active at the same time.", AT_ONCE, check=whole(1, 10_000))
+    min_thread_count: Option[int] = Option(2, "Idle threads kept ready.", AT_ONCE, check=whole(0, 10_000))
+    max_recipients: Option[int] = Option(1_000, "Recipients of a message; 0 is any number.", check=whole(0))
+    max_data_size: Option[int] = Option(
+        50 * 1024 * 1024, "Octets of a message, announced as SIZE; 0 is no limit.", check=whole(0)
+    )
+    max_errors: Option[int] = Option(20, "Mistakes of a client until 421; 0 is any number.", check=whole(0))
+    max_received: Option[int] = Option(
+        100, "Received lines of a message; more are a loop (RFC 5321 6.3).", AT_ONCE, check=whole(1)
+    )
+    timeout: Option[float] = Option(
+        300.0,
+        "Seconds that a client may take for a command (RFC 5321 4.5.3.2); 0 is for ever.",
+        AT_START,
+        check=seconds,
+    )
+    session_timeout: Option[float] = Option(
+        86_400.0, "Seconds of a whole session; 0 is for ever.", AT_START, check=seconds
+    )
+    timeouts: Option[Timeouts | None] = Option(
+        None, "All other deadlines: handshake, data, login, ticket, hook_wait, minimum_rate, ...", AT_START
+    )
+    hook_budget: Option[float] = Option(
+        30.0, "Seconds after which a hook that still runs is logged with its stack.", AT_START, check=seconds
+    )
+
+    # What it says
+    server_name: Option[str] = Option(
+        "", "Host name in banner, EHLO and Received; the machine's by default.", check=text
+    )
+    banner: Option[str] = Option("", 'Text behind the host name in the greeting; "ready" by default.', check=text)
+    help_text: Option[str] = Option("", "More lines for HELP.", check=text)
+
+    # Who may log in
+    user_accounts: Option[Accounts] = Option(None, "An account store, or a list of UserAccount.")
+    case_insensitive: Option[bool] = Option(False, "User names of a list match regardless of case.", check=flag)
+    use_auth: Option[str] = Option(
+        "",
+        "off, offered or required; by default offered where there are accounts, else off.",
+        AT_START,
+        check=one_of("", "off", "offered", "required"),
+    )
+    auth_mechanisms: Option[tuple[str, ...]] = Option(
+        (), "SASL mechanisms, best first; by default all that the accounts can serve.", check=texts
+    )
+    clear_text_without_tls: Option[bool] = Option(False, "PLAIN and LOGIN on unencrypted connections.", check=flag)
+    restrict_senders: Option[bool] = Option(
+        False, "A user sends only as the addresses of the account.", AT_ONCE, check=flag
+    )
+
+    # TLS
+    use_tls: Option[str] = Option(
+        "none",
+        "none, implicit (from the first byte), explicit_allow (STARTTLS) or explicit_require.",
+        AT_START,
+        check=one_of("none", "implicit", "explicit_allow", "explicit_require"),
+    )
+    certificate: Option[str | Pair] = Option(
+        "", 'Path of a PEM or PFX file, a certs Pair, or "self-signed" for one made at start.', AT_START
+    )
+    key: Option[str] = Option(
+        "", "Path of the private key (PEM), where it is not with the certificate.", AT_START, check=text
+    )
+    key_password: Option[str] = Option("", "Password of the key or PFX file.", AT_START, check=text)
+    tls_minimum: Option[str] = Option(
+        "1.2", "The oldest TLS version: 1.0, 1.1, 1.2 or 1.3.", AT_START, check=one_of("1.0", "1.1", "1.2", "1.3")
+    )
+    require_client_certificate: Option[bool] = Option(
+        False, "The handshake fails without a good client certificate.", AT_START, check=flag
+    )
+    client_ca_file: Option[str] = Option("", "Authorities (PEM) for client certificates.", AT_START, check=text)
+    contexts: Option[ServerContexts | None] = Option(
+        None, "certs ServerContexts instead of certificate and key; renewable while running.", AT_START
+    )
+
+    # Who may connect, and what for
+    guard: Option[GuardSettings | Guard | None] = Option(
+        None, "Allow and block lists, limits per source and in all, login delays, lock-out.", AT_START
+    )
+    relay_from: Option[tuple[str, ...]] = Option(
+        ("127.0.0.0/8", "::1/128"),
+        "Networks (CIDR) that may relay through the outbox without a login.",
+        AT_ONCE,
+        check=texts,
+    )
+
+    # What keeps mail
+    store: Option[Keeping | None] = Option(None, "Keeps local mail, as relay.MailboxStore.", AT_ONCE)
+    outbox: Option[Keeping | None] = Option(None, "Keeps mail for others, as relay.Outbox.", AT_ONCE)
+    drafts: Option[str | None] = Option(
+        None, "Directory for the nameless files of large messages; by default the store's, else the system's.", AT_ONCE
+    )
+
+    # How strict it is
+    bare_line_ends: Option[str] = Option(
+        "refuse", "Bare CR or LF in content: refuse or normalise.", check=one_of("refuse", "normalise")
+    )
+    bare_line_ends_in_chunks: Option[str] = Option(
+        "", "The same under BDAT; by default as bare_line_ends.", check=one_of("", "refuse", "normalise")
+    )
+    keep_nul: Option[bool] = Option(False, "NUL in content is kept instead of being refused.", check=flag)
+    strict_lines: Option[bool] = Option(False, "Lines of content over 998 octets are refused.", check=flag)
+    without_extensions: Option[tuple[str, ...]] = Option((), "ESMTP extensions not to offer.", check=texts)
+
+    # Who watches
+    debug_log: Option[bool | str | Logger | None] = Option(
+        None, "True, a path or a logger: the dialogue, secrets masked. True also turns transcripts on."
+    )
+    debug_log_format: Option[str] = Option("text", "text or json (one object a line).", check=one_of("text", "json"))
+    transcript_memory: Option[int] = Option(
+        0, "Sessions whose transcript is remembered, failed ones first; 100 with debug_log.", check=whole(0, 100_000)
+    )
+
+    on_start = EventOption()
+    on_stop = EventOption()
+    on_accept_connection = EventOption()
+    on_close_connection = EventOption()
+    on_read_connection = EventOption()
+    on_hello = EventOption()
+    on_authenticate = EventOption()
+    on_mail_from = EventOption()
+    on_recipient_to = EventOption()
+    on_message_received = EventOption()
+    on_partial_message = EventOption()
+    on_get_certificate = EventOption()
+    on_verify = EventOption()
+    on_expand = EventOption()
+    on_etrn = EventOption()
+    on_receive_command = EventOption()
+    on_send_response = EventOption()
+    on_server_error = EventOption()
+
+    def __init__(self, handler: object | None = None, **properties: Unpack[Properties]) -> None:
+        self._values: dict[str, Any] = {}
+        self._engine: Engine | None = None
+        self._lock = Lock()
+        self._ended: Ticket | None = None
+        self._listeners: list[ListenerSettings] = []
+        self._is_made = False
+        given: dict[str, Any] = dict(properties)
+        budget = given.get("hook_budget", SmtpServer.hook_budget.default)
+        self._slots = Slots(seconds("hook_budget", budget) or 86_400.0)
+        self._commands = CommandTable(self._slots.budget, self._renew_dialects)
+        self._house = House(self._slots, self._commands, Guard())
+        self._handler = handler
+        if handler is not None:
+            self._slots.take_from(handler)
+        for name, value in given.items():
+            if name not in PROPERTIES and name not in NAMES:
+                raise TypeError(unknown_name(name, [*PROPERTIES, *NAMES]))
+            setattr(self, name, value)
+        self._is_made = True
+        self._check_threads()
+        self._set_house()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("on_") and name not in NAMES:
+            raise AttributeError(no_such_hook(name))
+        if not name.startswith("_") and name not in SETTABLE:
+            raise AttributeError(unknown_name(name, [*PROPERTIES, *NAMES]))
+        object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"<SmtpServer {', '.join(map(str, self.addresses)) if self.active else 'stopped'}>"
+
+    # -- life
+
+    def start(self) -> SmtpServer:
+        """Bind and serve. Returns when clients can connect; `address` is known then.
+
+        Raises OSError (port in use), ValueError (properties that can't work together), CertificateError, and
+        RuntimeError where it runs already. After a failed start nothing is left behind and it may be tried again.
+        """
+        self._start(())
+        return self
+
+    def _start(self, bound: Sequence[Listener]) -> None:
+        with self._lock:
+            if self._engine is not None and self._engine.is_running:
+                raise RuntimeError("this server runs already")
+            self._set_house()
+            self._listeners = listeners = [one.door.settings for one in bound] or dialects.listeners_of(self)
+            self._make_dialects()
+            guard = self.guard
+            self._house.guard = guard if isinstance(guard, Guard) else Guard(guard)
+            engine = Engine(
+                [one.door for one in bound] or dialects.doors_of(self, listeners),
+                self._open,
+                timeouts=dialects.timeouts_of(self),
+                guard=self._house.guard,
+                min_threads=self.min_thread_count,
+                max_threads=self.max_thread_count,
+                batch_size=self.batch_size,
+                listeners=bound,
+            )
+            engine.start()
+            self._engine = engine
+            self._ended = Ticket()
+        self._tell("on_start")
+
+    def stop(self, timeout: float | None = 30.0) -> bool:
+        """Take no more connections; idle sessions hear 421, others may finish until `timeout` seconds have passed.
+
+        Idempotent, from any thread, also after a failed start. True when everything has ended; False where a hook still
+        runs, whose thread ends after it, and from within a hook, where it only begins.
+        """
+        engine, ended = self._engine, self._ended
+        if engine is None or ended is None:
+            return True
+        has_ended = engine.stop(timeout)
+        with self._lock:
+            is_first = self._ended is ended and not ended.is_resolved
+            ended.resolve()
+        if is_first:
+            self._tell("on_stop")
+        return has_ended
+
+    def pause(self) -> None:
+        """Take no newcomers; they wait in the system's backlog. Sessions go on."""
+        if self._engine is not None:
+            self._engine.pause()
+
+    def resume(self) -> None:
+        """Let newcomers in again."""
+        if self._engine is not None:
+            self._engine.resume()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until stop() has been called; False on time-out."""
+        ended = self._ended
+        return ended is None or ended.wait(timeout)
+
+    def __enter__(self) -> SmtpServer:
+        return self.start() if not self.active else self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- facts
+
+    @property
+    def active(self) -> bool:
+        """Whether it listens. Setting it starts or stops the server."""
+        return self._engine is not None and self._engine.is_running
+
+    @active.setter
+    def active(self, wanted: bool) -> None:
+        if wanted and not self.active:
+            self.start()
+        elif not wanted:
+            self.stop()
+
+    @property
+    def address(self) -> Any:
+        """(host, port) of the first listener, with the real port; a unix socket's path. RuntimeError before start()."""
+        addresses = self.addresses
+        if not addresses:
+            raise RuntimeError("no address before start()")
+        return addresses[0]
+
+    @property
+    def addresses(self) -> list[tuple[str, int] | str]:
+        """Of all listeners, in their order; empty before start()."""
+        return self._engine.addresses if self._engine is not None else []
+
+    @property
+    def connections(self) -> list[Session]:
+        """The sessions that are open now: state, peer, TLS, user, transaction."""
+        engine = self._engine
+        return [one.session for one in engine.conversations if isinstance(one, Dialogue)] if engine is not None else []
+
+    @property
+    def connection_count(self) -> int:
+        return self._engine.connection_count if self._engine is not None else 0
+
+    @property
+    def commands(self) -> CommandTable:
+        """Look up, add, replace, wrap or remove a verb."""
+        return self._commands
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine of the last start(), for what is measured there (threads, slots, guard)."""
+        return self._engine
+
+    def transcript(self, session_id: str) -> str | None:
+        """The dialogue of a session that is over, secrets masked, while it is remembered (transcript_memory)."""
+        transcripts = self._house.transcripts
+        return transcripts.get(session_id) if transcripts is not None else None
+
+    @property
+    def failed_sessions(self) -> list[str]:
+        """Ids of remembered sessions that failed, oldest first."""
+        transcripts = self._house.transcripts
+        return transcripts.failed if transcripts is not None else []
+
+    # -- changing
+
+    def _change(self, option: Option[Any], value: Any) -> None:
+        """A property is set: refused, or taken over; where it can't be, all is as before."""
+        name = option.name
+        if option.takes is AT_START and self.active:
+            raise RuntimeError(f"{name} can't change while the server runs; stop() it first")
+        had, before = name in self._values, self._values.get(name)
+        self._values[name] = value
+        if not self._is_made:
+            return
+        try:
+            if name in ("max_thread_count", "min_thread_count"):
+                self._check_threads()
+                if self.active and self._engine is not None:
+                    self._engine.resize(self.min_thread_count, self.max_thread_count)
+            elif option.takes is not AT_START:
+                self._set_house()
+                if option.takes is NEXT_CONNECTION:
+                    self._renew_dialects()
+        except BaseException:
+            if had:
+                self._values[name] = before
+            else:
+                del self._values[name]
+            raise
+
+    def _set_hook(self, name: str, function: Callable[..., Any] | None) -> None:
+        if name == "on_get_certificate" and self.active:
+            raise RuntimeError("on_get_certificate can't change while the server runs; stop() it first")
+        self._slots.set(name, function)
+        self._house.watch()
+        if name in ("on_authenticate", "on_expand", "on_etrn"):
+            self._renew_dialects()
+
+    def _check_threads(self) -> None:
+        if self.min_thread_count > self.max_thread_count:
+            raise ValueError(
+                f"min_thread_count {self.min_thread_count} is above max_thread_count {self.max_thread_count}"
+            )
+
+    def _set_house(self) -> None:
+        house = self._house
+        house.hostname = self.server_name or platform.node() or "localhost"
+        house.accounts = self._account_store()
+        house.keep_with(self.store, self.outbox, self.drafts)
+        house.relay_from = _networks("relay_from", self.relay_from)
+        house.restrict_senders = self.restrict_senders
+        house.max_received = self.max_received
+        self._set_watchers()
+
+    def _account_store(self) -> AccountStore | None:
+        given = self.user_accounts
+        if given is None:
+            return None
+        if hasattr(given, "verify") and hasattr(given, "kinds"):
+            return given  # type: ignore[return-value]
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise TypeError(f"user_accounts = {given!r}: a list of UserAccount or an account store is due")
+        accounts = list(given)
+        for one in accounts:
+            if not isinstance(one, UserAccount):
+                raise TypeError(f"user_accounts: {one!r} is no UserAccount")
+        return MemoryStore(accounts, case_insensitive=self.case_insensitive)
+
+    def _set_watchers(self) -> None:
+        house = self._house
+        wanted = (self.debug_log, self.debug_log_format)
+        if wanted != self._values.get("_debug_made"):
+            old, house.debug = house.debug, None
+            if self.debug_log:
+                house.debug = DebugLog(self.debug_log, self.debug_log_format)
+            if old is not None:
+                old.close()
+            self._values["_debug_made"] = wanted
+        room = self.transcript_memory or (_TRANSCRIPTS if self.debug_log else 0)
+        if room != (house.transcripts.room if house.transcripts is not None else 0):
+            house.transcripts = Transcripts(room) if room else None
+        house.watch()
+
+    def _make_dialects(self) -> None:
+        made = {one: dialects.dialect_of(self, one) for one in self._listeners}
+        trusted = {one: _networks("xclient_from", one.xclient_from) for one in self._listeners}
+        self._house.trusted = trusted
+        self._house.dialects = made
+
+    def _renew_dialects(self) -> None:
+        """While running: for connections from now on. Before: start() makes them."""
+        if self._is_made and self.active:
+            self._make_dialects()
+
+    # -- parts
+
+    def _open(self, peer: Peer, listener: ListenerSettings, session_id: str) -> Dialogue:
+        return Dialogue(self._house, peer, listener, session_id)
+
+    def _tell(self, name: str) -> None:
+        """on_start and on_stop, in the caller's thread."""
+        function = self._slots.get(name)
+        if function is None:
+            return
+        try:
+            function(self)
+        except Exception as error:
+            self._house.report(None, name, error)
+
+
+def _networks(name: str, texts: Iterable[str]) -> Networks:
+    try:
+        return Networks(texts)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+PROPERTIES = tuple(name for name, value in vars(SmtpServer).items() if isinstance(value, Option))
+SETTABLE = frozenset((*PROPERTIES, *NAMES, "active"))
