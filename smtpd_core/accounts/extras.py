@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 
-class ExtraMissing(Exception):
+class ExtraMissing(ValueError):
     """A library that the chosen store or mechanism needs is not installed."""
 
 

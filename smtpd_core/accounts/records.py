@@ -26,12 +26,16 @@ MAX_MODELS = 64
 class RecordStore(ABC):
     """A store of entries. Subclasses say find(), and put() where hashes are renewed."""
 
-    kinds: frozenset[str]
     renews: bool
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(16)
         self._models: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    @abstractmethod
+    def kinds(self) -> frozenset[str]:
+        """What every account can be served with."""
 
     @abstractmethod
     def find(self, user: str) -> Entry | None:

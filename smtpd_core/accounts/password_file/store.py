@@ -58,7 +58,7 @@ class PasswordFileStore(RecordStore):
         self._loaded = self._read()
 
     @property
-    def kinds(self) -> frozenset[str]:  # type: ignore[override]
+    def kinds(self) -> frozenset[str]:
         return self._current().kinds
 
     def find(self, user: str) -> Entry | None:

@@ -68,7 +68,7 @@ class SqlStore(RecordStore):
         self._kinds_are_given = bool(given)
 
     @property
-    def kinds(self) -> frozenset[str]:  # type: ignore[override]
+    def kinds(self) -> frozenset[str]:
         """In our own table what all accounts had when it was first asked for. Raises StoreUnavailable."""
         if self._kinds is None:
             rows = self.database.rows(f"SELECT password FROM {TABLE}")
