@@ -141,7 +141,10 @@ def verifier_of(stored: str, kind: str) -> ScramVerifier | None:
 def _prepared(password: str) -> bytes:
     if len(password) > MAX_PASSWORD:
         raise ValueError(f"a password of more than {MAX_PASSWORD} characters is not taken")
-    return opaque_string(password).encode()
+    try:
+        return opaque_string(password).encode()
+    except ValueError as error:
+        raise ValueError(f"the password can't be used: {error}") from None
 
 
 # From a stored form to its scheme and the rest -----------------------------------------------------------------------

@@ -3,7 +3,8 @@
     file:users.toml                      our own form; any other suffix: lines as htpasswd and passwd-file have them
     sqlite:users.db                      our own table, or `query`
     postgresql://USER:PW@HOST/DATABASE   the same (extra postgres); mysql://... (extra mysql)
-    ldap://HOST/BASE??sub?(uid={user})?bindname=DN,x-password-file=PATH      (extra ldap; RFC 4516)
+    ldap://HOST/uid={user},ou=people,dc=example,dc=test                      (extra ldap) bind as that DN
+    ldap://HOST/BASE??sub?(uid={user})?bindname=DN,x-password-file=PATH      search, then bind (RFC 4516)
     pam: or pam:SERVICE                  (extra pam)
     introspect:https://... jwks:https://...   OAuth tokens (extra oauth)
     file:users.toml | ldap://...         a chain, asked in order
@@ -19,9 +20,9 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from smtpd_core.accounts.chain import ChainStore
-from smtpd_core.accounts.password_file import PasswordFileStore
+from smtpd_core.accounts.password_file import PasswordFileStore, create
 from smtpd_core.accounts.sql import Database, SqlStore, mysql, postgres, sqlite
-from smtpd_core.accounts.store import AccountStore
+from smtpd_core.accounts.store import AccountStore, EditableStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,26 @@ def open_store(url: str, choices: Choices | None = None) -> AccountStore:
     for one in url.split("|"):
         stores.append(_one(one.strip(), choices, stores))
     return stores[0] if len(stores) == 1 else ChainStore(stores)
+
+
+def open_editable(url: str, choices: Choices | None = None, *, may_make: bool = False) -> EditableStore:
+    """A store to change; `may_make` makes an empty one where there is none yet. Raises ValueError or OSError."""
+    choices = choices or Choices()
+    scheme, _, rest = url.partition(":")
+    scheme = scheme.lower()
+    if "|" in url:
+        raise ValueError("a chain of stores is changed store by store")
+    if scheme in _SCHEMES and scheme not in ("file", "sqlite", "postgresql", "postgres", "mysql"):
+        raise ValueError(f"accounts of {scheme}: are changed where they are kept, not from here")
+    if may_make and scheme == "file" and rest:
+        create(rest.partition("?")[0])
+    if may_make and scheme == "sqlite" and rest:
+        create(rest)
+    store = open_store(url, choices)
+    if may_make and isinstance(store, SqlStore):
+        store.init()
+    assert isinstance(store, (PasswordFileStore, SqlStore))
+    return store
 
 
 def _one(url: str, choices: Choices, before: list[AccountStore]) -> AccountStore:
@@ -99,7 +120,6 @@ def _mysql(url: str, rest: str, choices: Choices, before: list[AccountStore]) ->
 
 _LDAP_EXTENSIONS = {
     "bindname": "service_dn",
-    "x-bind-dn": "bind_dn",
     "x-starttls": "start_tls",
     "x-ca-file": "ca_file",
     "x-name": "name",
@@ -129,9 +149,14 @@ def _ldap(url: str, rest: str, choices: Choices, before: list[AccountStore]) -> 
                 f"ldap: has the extensions {', '.join(_LDAP_EXTENSIONS)}, x-password-file, not {name[:40]}"
             )
     start_tls = found.pop("start_tls", "no") not in ("no", "0")
+    if "@" in host:
+        raise ValueError("ldap: the login of the service is given as bindname=DN,x-password-file=PATH")
+    place = unquote(path.lstrip("/"))
+    if "{user}" in place:
+        return LdapStore(LdapSettings(f"{scheme}://{host}", bind_dn=place, start_tls=start_tls, **found))
     settings = LdapSettings(
         f"{scheme}://{host}",
-        base=unquote(path.lstrip("/")),
+        base=place,
         filter=unquote(wanted) or "(uid={user})",
         scope=scope or "sub",
         service_password=password,

@@ -7,7 +7,10 @@ bounds how many at a time), and says "the back end failed" by raising StoreUnava
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from smtpd_core.accounts.entry import Entry
 
 
 class StoreUnavailable(Exception):
@@ -47,3 +50,19 @@ class AccountStore(Protocol):
 
     def verify_token(self, user: str, token: str) -> Account | None:
         """The account that the bearer token stands for, where "token" is among the kinds."""
+
+
+class EditableStore(AccountStore, Protocol):
+    """A store that the command line may change. Errors are ValueError: taken, missing, no room for it."""
+
+    def users(self) -> list[Account]:
+        """All accounts."""
+
+    def add(self, entry: Entry) -> None:
+        """A new account."""
+
+    def set_secrets(self, user: str, secrets: tuple[str, ...]) -> None:
+        """New stored secrets for a known account."""
+
+    def remove(self, user: str) -> None:
+        """Forget an account."""

@@ -1,4 +1,8 @@
-"""`user`: accounts from the command line. Passwords come from the prompt or standard input, never as an argument."""
+"""`user`: accounts from the command line. Passwords come from the prompt or standard input, never as an argument.
+
+Thread: main.
+Not here: what a store's URL says (accounts/opening.py), what is stored of a password (accounts/entry.py).
+"""
 
 from __future__ import annotations
 
@@ -7,93 +11,124 @@ import getpass
 import json
 import os
 import sys
+from dataclasses import asdict
 
 from smtpd_core.accounts import Account, StoreUnavailable
 from smtpd_core.accounts.entry import STORABLE, Entry, stored_forms
-from smtpd_core.accounts.extras import ExtraMissing
+from smtpd_core.accounts.opening import Choices, open_editable, open_store
+from smtpd_core.accounts.store import AccountStore
 from smtpd_core.app.load import BadSettings, load
-from smtpd_core.app.stores import open_editable, open_store
+from smtpd_core.app.stores import choices_of
+from smtpd_core.wire.sasl.mechanisms import MECHANISMS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("add", "passwd", "del", "list", "check"))
-    parser.add_argument("name", nargs="?", default="", metavar="NAME")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="check without it looks the store over")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--config", metavar="F", help="a configuration with [accounts] store")
     where.add_argument("--store", metavar="URL", help="file:users.toml, sqlite:users.db, postgresql://...")
     parser.add_argument("--email", default="", help="add: the user's address")
     parser.add_argument("--display-name", default="", help="add: the user's name as people write it")
     parser.add_argument("--may-send-as", action="append", default=[], metavar="A", help="add: an address or @domain")
+    parser.add_argument("--may-act-as", action="append", default=[], metavar="USER", help="add: whose part it may take")
     parser.add_argument(
         "--kind",
         action="append",
         choices=STORABLE,
         default=[],
-        help="add, passwd: what is stored besides the password's hash, for mechanisms that need it",
+        help="add, passwd: what is stored, may be given again; default: what the other accounts of the store have",
     )
     parser.add_argument("--json", action="store_true", help="list: as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.action != "list" and not options.name:
+    if options.action not in ("list", "check") and not options.name:
         print(f"user {options.action}: which NAME?", file=sys.stderr)
         return 2
     try:
-        return _ACTIONS[options.action](options, _store(options))
-    except (ValueError, ExtraMissing) as error:
+        url, choices = _where(options)
+        return _ACTIONS[options.action](options, url, choices)
+    except BadSettings:
+        raise
+    except ValueError as error:
         print(f"user {options.action}: {error}", file=sys.stderr)
         return 2
-    except StoreUnavailable as error:
+    except (StoreUnavailable, OSError) as error:
         print(f"user {options.action}: {error}", file=sys.stderr)
         return 1
 
 
-def _store(options: argparse.Namespace) -> str:
+def _where(options: argparse.Namespace) -> tuple[str, Choices]:
     if options.store:
-        return str(options.store)
-    store = load(options.config, os.environ).accounts.store
-    if not store:
+        return str(options.store), Choices()
+    settings = load(options.config, os.environ).accounts
+    if not settings.store:
         raise BadSettings([f"{options.config}: accounts.store: not set, so there are no accounts"])
-    return store
+    return settings.store, choices_of(settings)
 
 
-def _add(options: argparse.Namespace, text: str) -> int:
-    store = open_editable(text, may_make=True)
-    secrets = stored_forms(_password(options.name, twice=True), options.kind or ("password",))
-    account = Account(options.name, options.display_name, options.email, tuple(options.may_send_as))
-    store.add(Entry(account, secrets))
-    print(f"{options.name}: added to {text.partition(':')[0]} store")
+def _add(options: argparse.Namespace, url: str, choices: Choices) -> int:
+    store = open_editable(url, choices, may_make=True)
+    account = Account(
+        options.name, options.display_name, options.email, tuple(options.may_send_as), tuple(options.may_act_as)
+    )
+    if any(one.user_name == options.name for one in store.users()):
+        raise ValueError(f"account {options.name!r} is there already; passwd gives it a new password")
+    store.add(Entry(account, _secrets(options, store)))
+    print(f"{options.name}: added to the {url.partition(':')[0]} store")
     return 0
 
 
-def _passwd(options: argparse.Namespace, text: str) -> int:
-    store = open_editable(text)
-    store.set_secrets(options.name, stored_forms(_password(options.name, twice=True), options.kind or ("password",)))
+def _passwd(options: argparse.Namespace, url: str, choices: Choices) -> int:
+    store = open_editable(url, choices)
+    if store.account(options.name) is None:
+        raise ValueError(f"there is no account {options.name!r}")
+    store.set_secrets(options.name, _secrets(options, store))
     print(f"{options.name}: password changed")
     return 0
 
 
-def _del(options: argparse.Namespace, text: str) -> int:
-    open_editable(text).remove(options.name)
+def _del(options: argparse.Namespace, url: str, choices: Choices) -> int:
+    open_editable(url, choices).remove(options.name)
     print(f"{options.name}: deleted")
     return 0
 
 
-def _list(options: argparse.Namespace, text: str) -> int:
-    users = open_editable(text).users()
+def _list(options: argparse.Namespace, url: str, choices: Choices) -> int:
+    users = open_editable(url, choices).users()
     if options.json:
-        shown = [{"user": one.user_name, "email": one.email, "display_name": one.display_name} for one in users]
-        print(json.dumps(shown, indent=2))
+        print(json.dumps([asdict(one) for one in users], indent=2))
         return 0
     for one in users:
-        print("  ".join(part for part in (one.user_name, one.email, one.display_name) if part))
+        addresses = ", ".join(dict.fromkeys(filter(None, (one.email, *one.addresses))))
+        print("  ".join(part for part in (one.user_name, addresses, one.display_name) if part))
     return 0
 
 
-def _check(options: argparse.Namespace, text: str) -> int:
-    account = open_store(text).verify(options.name, _password(options.name))
+def _check(options: argparse.Namespace, url: str, choices: Choices) -> int:
+    store = open_store(url, choices)
+    if not options.name:
+        return _look_over(store)
+    account = store.verify(options.name, _password(options.name))
     print(f"{options.name}: {'the password is right' if account else 'wrong password, or no such user'}")
     return 0 if account else 1
+
+
+def _look_over(store: AccountStore) -> int:
+    """What a start would find: whether the store answers, and which mechanisms it can serve."""
+    kinds = store.kinds
+    store.account("smtpd-core-probe")
+    served = [name for name, row in MECHANISMS.items() if row.kind in kinds]
+    print(f"the store answers; it has {', '.join(sorted(kinds))}")
+    print(f"mechanisms that it can serve: {' '.join(served) or 'none'}")
+    return 0
+
+
+def _secrets(options: argparse.Namespace, store: AccountStore) -> tuple[str, ...]:
+    """As the other accounts have them, so that every mechanism offered goes on to work for all."""
+    kinds = options.kind or [kind for kind in STORABLE if kind in store.kinds]
+    return stored_forms(_password(options.name, twice=True), kinds)
 
 
 def _password(name: str, *, twice: bool = False) -> str:

@@ -143,8 +143,26 @@ class Tls:
 class Accounts:
     """[accounts]"""
 
-    store: str = setting("", '"file:users.toml", "sqlite:users.db", "postgresql://...", "ldap://..." or "pam:"')
+    store: str = setting(
+        "",
+        '"file:users.toml", "sqlite:users.db", "postgresql://...", "mysql://...", "ldap://...", "pam:",'
+        ' "introspect:https://..." or "jwks:https://..."; several, separated by " | ", are asked in order',
+    )
     case_insensitive: bool = setting(False, "user names match regardless of case")
+    query: str = setting(
+        "",
+        "SELECT for a table of another program: one parameter :user, columns user_name and password, and as far as"
+        " there are any display_name, email, addresses, may_act_as, active",
+    )
+    kinds: tuple[str, ...] = setting(
+        (), "with query: what the stored passwords serve: password, cleartext, scram-sha-1, scram-sha-256, nt-hash"
+    )
+    mechanisms: tuple[str, ...] = setting((), "SASL mechanisms to offer, best first; empty: all that the store serves")
+    sender_rule: str = setting(
+        "off",
+        "submission: may users send as others than the store gives them; warn writes a line, enforce answers 553 5.7.1",
+        one_of=("off", "warn", "enforce"),
+    )
     cleartext_without_tls: bool = setting(False, "offer PLAIN and LOGIN where the connection is not encrypted")
 
 

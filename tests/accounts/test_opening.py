@@ -54,6 +54,7 @@ def test_files_databases_and_chains() -> None:
         ("file:users.toml | ", "begins with one of file:"),
         ("pam:../x", "PAM service"),
         ("ldap://host", "not both"),
+        ("ldap://cn=me:hunter2@host/dc=x", "x-password-file"),
         ("ldap://host/dc=x????x-colour=red", "has the extensions"),
         ("jwks:http://id.example.test/keys", "https"),
         ("introspect:https://id:hunter2@id.example.test/x", "client_secret_file"),
@@ -103,7 +104,7 @@ def test_an_ldap_url_says_where_and_how_and_as_whom(monkeypatch: pytest.MonkeyPa
         "ldap://127.0.0.1:1", base="ou=people,dc=x", filter="(mail={user})", scope="one",
         service_dn="cn=mail,dc=x", service_password="hunter2", name="mail",
     )  # fmt: skip
-    bound = open_store("ldaps://h/????x-bind-dn=uid={user}%2cdc=x")
+    bound = open_store("ldaps://h/uid={user},dc=x")
     assert isinstance(bound, LdapStore) and bound.settings.bind_dn == "uid={user},dc=x"
 
 

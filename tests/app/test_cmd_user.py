@@ -1,0 +1,95 @@
+"""`user`, as its callers see it: a process of its own, the password on standard input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smtpd_core.accounts.opening import open_store
+
+
+def user(*arguments: str, password: str = "", cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "user", *arguments],
+        input=password + "\n" if password else "",
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+@pytest.mark.parametrize("url", ["file:users.toml", "file:passwd", "sqlite:users.db"])
+def test_the_life_of_an_account(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    at = ("--store", url)
+    made = user("add", *at, "ann", "--email", "ann@x.test", "--may-send-as", "@y.test", password="one", cwd=tmp_path)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert user("check", *at, "ann", password="one", cwd=tmp_path).returncode == 0
+    assert user("check", *at, "ann", password="two", cwd=tmp_path).returncode == 1
+    again = user("add", *at, "ann", password="three", cwd=tmp_path)
+    assert again.returncode == 2 and "already" in again.stderr
+    assert user("passwd", *at, "ann", password="two", cwd=tmp_path).returncode == 0
+    assert user("check", *at, "ann", password="two", cwd=tmp_path).returncode == 0
+    listed = json.loads(user("list", *at, "--json", cwd=tmp_path).stdout)
+    assert [one["user_name"] for one in listed] == ["ann"] and listed[0]["addresses"] == ["@y.test"]
+    assert user("list", *at, cwd=tmp_path).stdout == "ann  ann@x.test, @y.test\n"
+    assert "PLAIN" in user("check", *at, cwd=tmp_path).stdout
+    assert user("del", *at, "ann", cwd=tmp_path).returncode == 0
+    assert user("del", *at, "ann", cwd=tmp_path).returncode == 2
+    for path in tmp_path.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, f"{path.name} is open to others"
+
+
+def test_a_new_account_gets_what_the_others_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    at = ("--store", "file:users.toml")
+    kinds = ("--kind", "password", "--kind", "scram-sha-256")
+    assert user("add", *at, *kinds, "ann", password="one", cwd=tmp_path).returncode == 0
+    assert user("add", *at, "bob", password="two", cwd=tmp_path).returncode == 0
+    assert open_store("file:users.toml").kinds == {"password", "scram-sha-256", "certificate"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("add", "--store", "file:users.toml"), "which NAME"),
+        (("add", "--store", "file:users.toml", "ann"), "the password can't be used: it is empty"),
+        (("passwd", "--store", "file:users.toml", "ann"), "No such file"),
+        (("list", "--store", "sqlite:none.db"), "no such database"),
+        (("add", "--store", "pam:", "ann"), "where they are kept"),
+        (("add", "--store", "file:a.toml | file:b.toml", "ann"), "store by store"),
+        (("list", "--store", "carrier-pigeon:"), "begins with one of"),
+        (("list", "--config", "nothing.toml"), "nothing.toml"),
+    ],
+)
+def test_mistakes_are_told_with_what_would_be_right(arguments: tuple[str, ...], why: str, tmp_path: Path) -> None:
+    (tmp_path / "nothing.toml").write_text("")
+    told = user(*arguments, cwd=tmp_path)
+    assert told.returncode in (1, 2) and why in told.stderr and "Traceback" not in told.stderr
+
+
+def test_a_terminal_is_asked_twice_and_shows_nothing(tmp_path: Path) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(tmp_path)
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+        os.execv(sys.executable, [sys.executable, "-m", "smtpd_core", "user", "add", "--store", "file:u.toml", "ann"])
+    seen = b""
+    for question in (b"Password of ann: ", b"Again: "):
+        while question not in seen:
+            seen += os.read(terminal, 1024)
+        os.write(terminal, b"hunter2\n")
+    try:
+        while more := os.read(terminal, 1024):
+            seen += more
+    except OSError:
+        pass  # the other end of a pseudo-terminal is gone
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert b"hunter2" not in seen and open_store(f"file:{tmp_path}/u.toml").verify("ann", "hunter2")
