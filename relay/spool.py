@@ -205,11 +205,10 @@ class Spool:
 
     def _commit_for_ever(self) -> None:
         while True:
-            entries = self._mailbox.wait()
-            if not entries and self._stopping and not self._bodies_loop.is_alive:
-                entries = self._mailbox.take_all()
-                if not entries:
-                    break
+            is_last = self._stopping and not self._bodies_loop.is_alive
+            entries = self._mailbox.wait(0 if is_last else None)
+            if not entries and is_last:
+                break
             at = 0
             while at < len(entries):
                 end, size = at, 0
@@ -376,7 +375,7 @@ class Spool:
 
     def _keep_bodies_for_ever(self) -> None:
         while True:
-            entries = self._large.wait()
+            entries = self._large.wait(0 if self._stopping else None)
             if not entries and self._stopping:
                 return
             for entry in entries:

@@ -22,7 +22,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes, list[tu
     spool = Spool(folder / "spool")
     for number in range(COUNT):
         kept(spool.promise(draft(spool, b"content %d\r\n" % number, f"M{number}"), ENVELOPE))
-    spool.stop(5)
+    assert spool.stop(5)
     (path,) = (folder / "spool").glob("*.seg")
     data = path.read_bytes()
     records = [
@@ -102,7 +102,7 @@ def test_content_that_looks_like_a_record_is_content(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     kept(spool.promise(draft(spool, inner, "M1"), ENVELOPE))
     kept(spool.promise(draft(spool, inner, "M2"), ENVELOPE))
-    spool.stop(5)
+    assert spool.stop(5)
     (path,) = (tmp_path / "spool").glob("*.seg")
     data = bytearray(path.read_bytes())
     data[segment.HEADER_SIZE + 30] ^= 1
@@ -116,7 +116,7 @@ def test_a_record_longer_than_what_is_read_at_a_time_is_whole(tmp_path: Path) ->
     large.trace = b"X-Long: " + os.urandom(3 << 20)
     for one in (draft(spool, b"a", "M1"), large, draft(spool, b"b", "M2")):
         kept(spool.promise(one, ENVELOPE))
-    spool.stop(5)
+    assert spool.stop(5)
     assert set(imported(tmp_path / "spool")) == {"M1", "LARGE", "M2"}
 
 
@@ -129,7 +129,7 @@ def test_a_body_without_its_record_is_removed_and_a_record_without_its_body_is_n
     bodies = tmp_path / "spool" / "bodies"
     (bodies / f"{spool.name}-STRAY").write_bytes(b"never promised")
     (bodies / f"{spool.name}-M1").unlink()
-    spool.stop(5)
+    assert spool.stop(5)
     assert set(imported(tmp_path / "spool")) == {"M2"}
     assert list(bodies.iterdir()) == []
     assert "message M1 can't be imported" in caplog.text and b"bob@example.test" in aside(tmp_path)

@@ -40,7 +40,7 @@ def test_a_second_copy_is_answered_with_the_first_ones_id(tmp_path: Path) -> Non
     third = spool.promise(draft(spool, LETTER, "M3"), ENVELOPE)
     kept(third)
     assert third.value is None
-    spool.stop(5)
+    assert spool.stop(5)
     assert sorted(imported(tmp_path / "spool")) == ["M1", "M3"]
 
 
@@ -57,7 +57,7 @@ def test_a_message_that_differs_is_no_copy(content: bytes, envelope: Envelope, t
     spool, _, _ = resending_spool(tmp_path)
     kept(spool.promise(draft(spool, LETTER, "M1"), ENVELOPE))
     kept(spool.promise(draft(spool, content, "M2"), envelope))
-    spool.stop(5)
+    assert spool.stop(5)
     assert sorted(imported(tmp_path / "spool")) == ["M1", "M2"]
 
 
@@ -66,7 +66,7 @@ def test_without_a_message_id_equal_messages_are_two(tmp_path: Path) -> None:
     content = b"Subject: x\r\n\r\nMessage-ID: <1@body>\r\n"
     kept(spool.promise(draft(spool, content, "M1"), ENVELOPE))
     kept(spool.promise(draft(spool, content, "M2"), ENVELOPE))
-    spool.stop(5)
+    assert spool.stop(5)
     assert sorted(imported(tmp_path / "spool")) == ["M1", "M2"]
 
 
@@ -83,13 +83,13 @@ def test_two_copies_at_once_are_kept_once_and_share_their_fate(tmp_path: Path, d
     assert first.wait(5) and second.wait(5)
     if isinstance(second.outcome, OSError):
         assert isinstance(first.outcome, OSError)
-    spool.stop(5)
+    assert spool.stop(5)
 
 
 def test_a_copy_after_a_kill_between_sync_and_reply_finds_the_first_in_the_queue(tmp_path: Path) -> None:
     spool, _, _ = resending_spool(tmp_path)
     kept(spool.promise(draft(spool, LETTER, "M1"), ENVELOPE))
-    spool.stop(5)
+    assert spool.stop(5)
     queue = SqliteQueue(tmp_path / "queue.db")
     Intake(tmp_path / "spool", queue, to_one_maildir, clock=lambda: NOW).import_all()
     (parcel,) = queue.claim("maildir:m", 1, NOW, 60)
@@ -99,5 +99,5 @@ def test_a_copy_after_a_kill_between_sync_and_reply_finds_the_first_in_the_queue
     again = spool.promise(draft(spool, LETTER, "M2"), ENVELOPE)
     kept(again)
     assert again.value == "M1"
-    spool.stop(5)
+    assert spool.stop(5)
     queue.close()

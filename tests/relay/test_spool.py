@@ -26,7 +26,7 @@ def disk() -> FaultyDisk:
 def spool(tmp_path: Path, disk: FaultyDisk) -> Iterator[Spool]:
     made = Spool(tmp_path / "spool", disk=disk)
     yield made
-    made.stop(5)
+    assert made.stop(5)
 
 
 def test_what_is_promised_is_imported_as_it_was_given(spool: Spool, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_stopped_spool_leaves_orphans_that_are_imported_and_removed(spool: Spo
 
 
 def test_nothing_is_taken_after_the_end(spool: Spool) -> None:
-    spool.stop(5)
+    assert spool.stop(5)
     refused(spool.promise(draft(spool), ENVELOPE))
 
 
@@ -70,7 +70,7 @@ def test_a_spool_over_its_limit_says_452_until_intake_made_room(tmp_path: Path, 
     imported(tmp_path / "spool", spool)
     clock[0] += 1
     assert spool.has_room() is None
-    spool.stop(5)
+    assert spool.stop(5)
 
 
 def test_a_disk_below_its_floor_says_452(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_disk_below_its_floor_says_452(tmp_path: Path) -> None:
     disk.left = 3000
     clock[0] += 1
     assert spool.has_room() is None
-    spool.stop(5)
+    assert spool.stop(5)
 
 
 def test_a_long_segment_is_closed_and_removed_once_imported(tmp_path: Path, disk: FaultyDisk) -> None:
@@ -98,7 +98,7 @@ def test_a_long_segment_is_closed_and_removed_once_imported(tmp_path: Path, disk
     assert len(list((tmp_path / "spool").glob("*.seg"))) > 3
     assert set(imported(tmp_path / "spool", spool)) == ids
     assert len(list((tmp_path / "spool").glob("*.seg"))) == 1
-    spool.stop(5)
+    assert spool.stop(5)
 
 
 # Levels.
@@ -109,7 +109,7 @@ def test_each_level_keeps_the_message(level: Durability, tmp_path: Path) -> None
     spool = Spool(tmp_path / "spool", durability_of=lambda envelope: level)
     kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
     kept(spool.promise(draft(spool, b"x" * 300_000, id="M2"), ENVELOPE))
-    spool.stop(5)
+    assert spool.stop(5)
     assert sorted(imported(tmp_path / "spool")) == ["M1", "M2"]
 
 
@@ -118,7 +118,7 @@ def test_a_written_message_is_answered_though_its_sync_fails_later(tmp_path: Pat
     kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
     disk.faults["sync"] = [OSError(errno.EIO, "I/O error")]
     kept(spool.promise(draft(spool, id="M2"), ENVELOPE))
-    spool.stop(5)
+    assert spool.stop(5)
 
 
 # Several processes.

@@ -24,7 +24,7 @@ def disk() -> FaultyDisk:
 def spool(tmp_path: Path, disk: FaultyDisk) -> Iterator[Spool]:
     made = Spool(tmp_path / "spool", disk=disk)
     yield made
-    made.stop(5)
+    assert made.stop(5)
 
 
 def test_a_failing_sync_is_never_a_promise_and_the_descriptor_is_not_synced_again(
@@ -35,7 +35,7 @@ def test_a_failing_sync_is_never_a_promise_and_the_descriptor_is_not_synced_agai
     assert refused(spool.promise(draft(spool, id="M2"), ENVELOPE)).errno == errno.EIO
     kept(spool.promise(draft(spool, id="M3"), ENVELOPE))
     assert spool.position.number == 2
-    spool.stop(5)
+    assert spool.stop(5)
     assert sorted(imported(tmp_path / "spool")) == ["M1", "M3"]
 
 
@@ -47,7 +47,7 @@ def test_a_suspect_segment_is_never_imported_beyond_what_was_synced(
     disk.faults = {"sync": [OSError(errno.EIO, "I/O error")], also: [OSError(errno.EIO, "I/O error")]}
     refused(spool.promise(draft(spool, id="M2"), ENVELOPE))
     kept(spool.promise(draft(spool, id="M3"), ENVELOPE))
-    spool.stop(5)
+    assert spool.stop(5)
     assert sorted(imported(tmp_path / "spool")) == ["M1", "M3"]
 
 
@@ -80,7 +80,7 @@ def test_a_write_that_stops_half_way_goes_on_or_is_cut_back(spool: Spool, disk: 
     other.faults["append"] = [None, None, OSError(errno.ENOSPC, "No space left")]
     refused(halved.promise(draft(halved, id="M3"), ENVELOPE))
     kept(halved.promise(draft(halved, id="M4"), ENVELOPE))
-    halved.stop(5)
+    assert halved.stop(5)
     assert sorted(imported(tmp_path / "other")) == ["M1", "M2", "M4"]
 
 
