@@ -162,3 +162,29 @@ LET_GO = "UPDATE recipients SET state = 0, next_attempt = ? WHERE message = ? AN
 RETRY = """UPDATE recipients SET next_attempt = ? WHERE message = ? AND state = 0 AND next_attempt > ? AND lease = 0
     RETURNING lane"""
 LANES_OF_MESSAGE = "SELECT DISTINCT lane FROM recipients WHERE message = ?"
+
+# Looking. Lists go on behind the last number, so that a long one holds no snapshot open.
+LANES_NAMED = "SELECT id FROM lanes WHERE destination = ? OR substr(destination, instr(destination, ':') + 1) = ?"
+LIST_ALL = "SELECT seq FROM messages WHERE seq > ? AND arrived >= ? AND arrived <= ? ORDER BY seq LIMIT ?"
+LIST_LANES = """SELECT DISTINCT message FROM recipients INDEXED BY recipients_by_lane
+    WHERE lane IN (SELECT value FROM json_each(?)) ORDER BY message"""
+LIST_MESSAGES = """SELECT seq, id, sender, arrived, size FROM messages
+    WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq"""
+LIST_RECIPIENTS = """SELECT r.message, r.number, r.address, l.destination, r.state, r.attempts, r.next_attempt, r.lease,
+        a.code, ifnull(a.enhanced, ''), ifnull(a.text, ''), ifnull(a.remote, '')
+    FROM recipients r JOIN lanes l ON l.id = r.lane LEFT JOIN attempts a ON a.rowid =
+        (SELECT max(b.rowid) FROM attempts b WHERE b.message = r.message AND b.number = r.number)
+    WHERE r.message IN (SELECT value FROM json_each(?)) ORDER BY r.message, r.number"""
+SHOW = "SELECT seq, envelope, trace FROM messages WHERE id = ?"
+SHOW_ATTEMPTS = """SELECT at, number, result, code, enhanced, text, remote, scope, next_attempt FROM attempts
+    WHERE message = ? ORDER BY rowid"""
+TOTALS = "SELECT count(*), sum(size), min(arrived) FROM messages"
+TOTAL_RECIPIENTS = """SELECT state, attempts > 0, lease != 0 AND next_attempt > ?, count(*) FROM recipients
+    GROUP BY 1, 2, 3"""
+TOTAL_DESTINATIONS = """SELECT l.destination, count(*) AS many, min(r.next_attempt) FROM recipients r
+    JOIN lanes l ON l.id = r.lane WHERE r.state = 0 GROUP BY l.destination ORDER BY many DESC LIMIT 20"""
+CHECK_MESSAGES = "SELECT id, size, file, envelope, length(content) FROM messages"
+CHECK_EMPTY = """SELECT id FROM messages m WHERE NOT EXISTS
+    (SELECT 1 FROM recipients WHERE message = m.seq AND state IN (0, 1))"""
+CHECK_LOST = """SELECT DISTINCT message FROM recipients r
+    WHERE NOT EXISTS (SELECT 1 FROM messages WHERE seq = r.message)"""

@@ -1,0 +1,267 @@
+"""`queue`: look at and change the queue, beside a running server or without one.
+
+Looking reads the database; orders go to the process that holds the queue, or are carried out here where there is none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from relay.control import ask, orders
+from relay.queue_reader import SqliteReader
+from relay.queue_sqlite import SqliteQueue
+from relay.view import Filter, Listed, Status, Story
+from smtpd_core.app.load import load
+from smtpd_core.app.settings import Settings
+from smtpd_core.app.values import duration
+
+DONE, FAILED, WRONG = 0, 1, 2
+
+ORDERS = {
+    "retry": "try deferred messages now",
+    "hold": "try these messages no more until they are released",
+    "release": "let held messages go",
+    "delete": "remove messages without a bounce",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _verb(verbs, "list", "the messages in order of arrival", _list, filters=True)
+    _verb(verbs, "show", "the whole story of a message", _show, ids="one")
+    _verb(verbs, "cat", "a message as the next hop would get it", _cat, ids="one")
+    for name, meaning in ORDERS.items():
+        _verb(verbs, name, meaning, _order, ids="some", filters=True)
+    _verb(verbs, "stats", "the queue in numbers", _stats)
+    _verb(verbs, "check", "verify everything on disk", _check)
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    meaning: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    ids: str = "",
+    filters: bool = False,
+) -> None:
+    parser = verbs.add_parser(name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--config", metavar="F", help="the server's configuration")
+    where.add_argument("--state", metavar="DIR", help="the server's state directory")
+    if name != "cat":
+        parser.add_argument("--json", action="store_true", help="as JSON, one object a line")
+    if ids == "one":
+        parser.add_argument("id", metavar="ID")
+    if ids == "some":
+        parser.add_argument("ids", metavar="ID", nargs="*", help="messages; or say which by filters")
+        parser.add_argument("--all", action="store_true", help="every message")
+    if filters:
+        parser.add_argument("--destination", default="", metavar="D", help="mx:example.test, or example.test")
+        parser.add_argument("--sender", default="", metavar="A", help='an address, "@domain", or "<>"')
+        parser.add_argument("--recipient", default="", metavar="A", help='an address, or "@domain"')
+        parser.add_argument("--status", default="", choices=Status.ALL, metavar="S", help=", ".join(Status.ALL))
+        parser.add_argument("--older", default=0.0, type=_age, metavar="T", help='arrived before: "30m", "2h", "1d"')
+        parser.add_argument("--younger", default=0.0, type=_age, metavar="T", help="arrived within")
+        parser.add_argument("--limit", default=0, type=int, metavar="N", help="so many at most")
+    parser.set_defaults(work=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    work: Callable[[argparse.Namespace], int] = options.work
+    return work(options)
+
+
+def state_of(options: argparse.Namespace) -> Path:
+    """The state directory that the options mean."""
+    if options.state:
+        return Path(options.state)
+    return Path((load(options.config, os.environ) if options.config else Settings()).state)
+
+
+def _reader(options: argparse.Namespace) -> SqliteReader:
+    return SqliteReader(state_of(options) / "queue.db")
+
+
+def _filter(options: argparse.Namespace) -> Filter:
+    return Filter(
+        destination=options.destination,
+        sender=options.sender,
+        recipient=options.recipient,
+        status=options.status,
+        older_than=options.older,
+        younger_than=options.younger,
+        limit=options.limit,
+    )
+
+
+def _list(options: argparse.Namespace) -> int:
+    now = time.time()
+    count = 0
+    for one in _reader(options).messages(_filter(options), now):
+        count += 1
+        print(json.dumps(asdict(one)) if options.json else "\n".join(_lines(one, now)))
+    if not options.json:
+        print(f"{count} message{'' if count == 1 else 's'}")
+    return DONE
+
+
+def _show(options: argparse.Namespace) -> int:
+    now = time.time()
+    try:
+        story = _reader(options).show(options.id, now)
+    except KeyError:
+        return _unknown(options.id)
+    print(json.dumps(asdict(story), indent=2) if options.json else "\n".join(_told(story, now)))
+    return DONE
+
+
+def _cat(options: argparse.Namespace) -> int:
+    reader = _reader(options)
+    try:
+        trace, body = reader.trace(options.id), reader.open_body(options.id)
+    except KeyError:
+        return _unknown(options.id)
+    with body:
+        sys.stdout.buffer.write(trace)
+        while piece := body.read(1 << 16):
+            sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+    return DONE
+
+
+def _order(options: argparse.Namespace) -> int:
+    ids: Sequence[str] = options.ids
+    which = _filter(options)
+    if ids and (options.all or which != Filter()):
+        print(f"queue {options.verb}: give ids, or filters, or --all, not several of these", file=sys.stderr)
+        return WRONG
+    if not ids and not options.all and which == Filter():
+        print(f"queue {options.verb}: which messages? Give ids, filters, or --all", file=sys.stderr)
+        return WRONG
+    if not ids:
+        ids = [one.id for one in _reader(options).messages(which, time.time())]
+    try:
+        done = _carry_out(state_of(options), options.verb, ids)
+    except ValueError as error:
+        print(f"queue {options.verb}: {error}", file=sys.stderr)
+        return FAILED
+    print(json.dumps({"done": done, "of": len(ids)}) if options.json else f"{options.verb}: {done} of {len(ids)}")
+    return DONE if done == len(ids) else FAILED
+
+
+def _carry_out(state: Path, order: str, ids: Sequence[str]) -> int:
+    """By the server that holds the queue; here where none does."""
+    try:
+        return ask(state, order, ids)
+    except (ConnectionRefusedError, FileNotFoundError):
+        if not (state / "queue.db").exists():
+            raise FileNotFoundError(f"no queue here: {state / 'queue.db'} does not exist") from None
+    queue = SqliteQueue(state / "queue.db")
+    try:
+        return orders(queue)[order](ids)
+    finally:
+        queue.close()
+
+
+def _stats(options: argparse.Namespace) -> int:
+    now = time.time()
+    totals = _reader(options).totals(now)
+    if options.json:
+        print(json.dumps(asdict(totals)))
+        return DONE
+    oldest = f", the oldest {_ago(totals.oldest, now)}" if totals.oldest is not None else ""
+    print(f"{totals.messages} messages, {totals.bytes} bytes{oldest}")
+    for name, count in sorted(totals.recipients.items()):
+        print(f"{count:10} recipients {name}")
+    for destination, count, first in totals.destinations:
+        print(f"{count:10} for {destination}, next {_when(first, now)}")
+    return DONE
+
+
+def _check(options: argparse.Namespace) -> int:
+    state = state_of(options)
+    faults = list(_reader(options).faults())
+    aside = sorted(path.name for path in (state / "aside").glob("*"))
+    if options.json:
+        print(json.dumps({"faults": faults, "aside": aside}))
+    else:
+        for one in faults:
+            print(one)
+        for name in aside:
+            print(f"set aside earlier: {state / 'aside' / name}")
+        print(f"{len(faults)} faults, {len(aside)} files set aside")
+    return FAILED if faults else DONE
+
+
+# -- in words
+
+
+def _lines(one: Listed, now: float) -> list[str]:
+    lines = [f"{one.id}  {one.size:>9}  {_ago(one.arrived, now):>9}  <{one.sender}>"]
+    for to in one.recipients:
+        when = f", next {_when(to.next_attempt, now)}" if to.status in (Status.WAITING, Status.DEFERRED) else ""
+        lines.append(f"    {to.status:<9} <{to.address}> by {to.destination}{when}")
+        if to.reason:
+            lines.append(f"              {to.reason}")
+    return lines
+
+
+def _told(story: Story, now: float) -> list[str]:
+    envelope, origin = story.envelope, story.envelope.origin
+    received = f"received {_ago(story.listed.arrived, now)} ({_clock(story.listed.arrived)})"
+    if origin.address:
+        received += f" from {origin.hello or 'nobody'} [{origin.address}]:{origin.port}"
+    for what, value in (("by", origin.protocol), ("", origin.tls), ("as user", origin.user), ("on", origin.listener)):
+        received += f" {what} {value}".replace("  ", " ") if value else ""
+    lines = [f"message {story.listed.id}, {story.listed.size} bytes, from <{envelope.sender}>", received]
+    if origin.session:
+        lines.append(f"session {origin.session}")
+    given = {name: value for name, value in asdict(envelope.parameters).items() if value not in (None, "", False)}
+    if given:
+        lines.append("parameters " + " ".join(f"{name}={value}" for name, value in given.items()))
+    tries = {to.number: [one for one in story.tries if one.number == to.number] for to in story.listed.recipients}
+    for to in story.listed.recipients:
+        lines.append(f"<{to.address}> by {to.destination}: {to.status}, {to.attempts} attempts")
+        for one in tries[to.number]:
+            heard = " ".join(str(part) for part in (one.code or "", one.enhanced, one.text) if part)
+            lines.append(f"    {_clock(one.at)} {one.result} {one.remote}: {heard}".replace(" : ", ": "))
+        if to.status in (Status.WAITING, Status.DEFERRED):
+            why = f" because of the last one's {to.reason}" if to.reason else ""
+            lines.append(f"    next attempt {_when(to.next_attempt, now)} ({_clock(to.next_attempt)}){why}")
+    return lines
+
+
+def _age(text: str) -> float:
+    return float(duration(text))
+
+
+def _ago(at: float, now: float) -> str:
+    return f"{_span(now - at)} ago" if at <= now else f"in {_span(at - now)}"
+
+
+def _when(at: float, now: float) -> str:
+    return "now" if at <= now else f"in {_span(at - now)}"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _unknown(id: str) -> int:
+    print(f"queue: no message {id}", file=sys.stderr)
+    return FAILED

@@ -1,0 +1,118 @@
+"""The queue's commands, with a holder and without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from relay.control import ControlSocket
+from relay.mail import Body, Message, Outcome, Recipient, Result, Stop
+from relay.queue_sqlite import SqliteQueue
+from smtpd_core.app.cli import main
+from smtpd_core.wire.envelope import Envelope, MailParameters, Origin
+
+NOW = 1_000_000.0
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A queue with one message that was deferred once, and one that waits."""
+    queue = SqliteQueue(tmp_path / "queue.db")
+    origin = Origin("192.0.2.1", 1234, "probe", "ESMTPS", "TLSv1.3 AES", "ann", "mx 127.0.0.1:25", "s-1")
+    for id, to in (("M1", "ann@example.test"), ("M2", "eve@other.test")):
+        envelope = Envelope("bob@here.test", (Recipient(to),), MailParameters(ret="HDRS"), origin, NOW)
+        stop = Stop(0, envelope.recipients[0], "mx:" + to.partition("@")[2])
+        queue.add([(Message(id, envelope, b"Received: x\r\n", Body(6, b"hello\n")), [stop])], "s", 1, NOW)
+    (parcel,) = queue.claim("mx:example.test", 1, NOW, 60)
+    outcome = Outcome(0, Result.DEFERRED, 451, "4.7.1", "greylisted", "mx1 [192.0.2.9]", NOW, 9e9)
+    queue.settle(parcel, [outcome], [], NOW)
+    queue.close()
+    return tmp_path
+
+
+def queue(state: Path, *words: str) -> int:
+    return main(["queue", words[0], "--state", str(state), *words[1:]])
+
+
+def test_list_tells_who_waits_for_what(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert queue(state, "list") == 0
+    told = capsys.readouterr().out
+    assert "M1" in told and "deferred  <ann@example.test> by mx:example.test" in told
+    assert "mx1 [192.0.2.9]: 451 4.7.1 greylisted" in told and told.endswith("2 messages\n")
+    assert queue(state, "list", "--json", "--destination", "other.test") == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["M2"]
+    assert queue(state, "list", "--older", "1d", "--status", "deferred") == 0
+    assert capsys.readouterr().out.endswith("1 message\n")
+
+
+def test_show_tells_the_whole_story(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert queue(state, "show", "M1") == 0
+    told = capsys.readouterr().out
+    for part in (
+        "from probe [192.0.2.1]:1234 by ESMTPS TLSv1.3 AES as user ann on mx 127.0.0.1:25",
+        "session s-1",
+        "parameters ret=HDRS",
+        "deferred mx1 [192.0.2.9]: 451 4.7.1 greylisted",
+        "next attempt in",
+    ):
+        assert part in told
+    assert queue(state, "show", "--json", "M1") == 0
+    assert json.loads(capsys.readouterr().out)["tries"][0]["text"] == "greylisted"
+    assert queue(state, "show", "nobody") == 1
+    assert "no message nobody" in capsys.readouterr().err
+
+
+def test_cat_is_the_message_as_the_next_hop_gets_it(state: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert queue(state, "cat", "M1") == 0
+    assert capfdbinary.readouterr().out == b"Received: x\r\nhello\n"
+
+
+def test_stats_and_check(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert queue(state, "stats") == 0
+    assert "2 messages, 12 bytes" in capsys.readouterr().out
+    assert queue(state, "check") == 0
+    assert "0 faults" in capsys.readouterr().out
+    assert queue(state, "stats", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["messages"] == 2
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_orders_are_carried_out_with_a_server_and_without(
+    is_held: bool, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder = SqliteQueue(state / "queue.db") if is_held else None
+    control = ControlSocket(state, holder) if holder is not None else None
+    assert queue(state, "hold", "M1", "M2") == 0
+    assert queue(state, "release", "--status", "held", "--destination", "other.test") == 0
+    assert capsys.readouterr().out == "hold: 2 of 2\nrelease: 1 of 1\n"
+    assert queue(state, "delete", "--all", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"done": 2, "of": 2}
+    assert queue(state, "retry", "M1") == 1
+    if holder is not None and control is not None:
+        assert control.stop(5)
+        holder.close()
+
+
+@pytest.mark.parametrize("words", [("delete",), ("delete", "M1", "--all"), ("hold", "M1", "--sender", "a@b.test")])
+def test_an_order_says_which_messages_it_means(
+    words: tuple[str, ...], state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert queue(state, *words) == 2
+    assert "give ids" in capsys.readouterr().err.lower()
+
+
+def test_a_queue_that_is_held_without_a_control_socket_is_not_changed(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder = SqliteQueue(state / "queue.db")
+    assert queue(state, "delete", "--all") == 1
+    assert "held by another process" in capsys.readouterr().err
+    holder.close()
+
+
+def test_no_queue_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert queue(tmp_path, "list") == 1
+    assert f"no queue here: {tmp_path}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
