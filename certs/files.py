@@ -174,3 +174,22 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_bundle(path: str | Path, password: str = "") -> tuple[list[x509.Certificate], PrivateKey | None]:
+    """All that a PEM, DER or PFX file holds, in its order: certificates, and a private key where there is one."""
+    data = Path(path).read_bytes()
+    where = str(path)
+    if b"-----BEGIN" in data:
+        found = _KEY.search(data)
+        return read_certificates(data, where), read_key(found[0], password, where) if found else None
+    try:
+        return read_certificates(data, where), None
+    except CertificateError:
+        try:
+            key, certificates = read_pfx(data, password, where)
+        except CertificateError as error:
+            if str(error).endswith("is no PFX file"):
+                raise CertificateError(f"{where} is neither PEM, nor DER, nor PFX") from None
+            raise
+        return certificates, key
