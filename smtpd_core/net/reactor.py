@@ -285,7 +285,9 @@ class Reactor:
         if connection.session_due and connection.session_due < due:
             due = connection.session_due
         connection.due = due
-        if due and (not connection.tick or due * 8 < connection.tick):
+        # An entry that comes at most a second late is not moved: a kept connection costs one entry for each deadline
+        # that it reaches, not for each command.
+        if due and (not connection.tick or due * 8 + 9 < connection.tick):
             self._deadlines.arm(connection, now)
 
     def _keeps_pace(self, connection: Connection) -> bool:
