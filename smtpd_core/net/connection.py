@@ -143,10 +143,19 @@ class Connection:
         except BaseException:  # SystemExit from a hook too: the thread belongs to the pool
             log.exception("%s: the conversation failed", self.session_id)
             turn.recover()
-            return self._fail(turn)
+            after = self._fail(turn)
         if after is NEED_SLOT:
             self.wanted = turn.wanted
         return after
+
+    def end_alone(self, turn: Turn) -> None:
+        """The reactor is over and this thread has the connection: close it here."""
+        self.is_broken = True
+        if not self.is_closing:
+            self.is_closing = True
+            self.why = "stopped"
+            self.run(turn)
+        self.socket.close()
 
     def _run(self, turn: Turn) -> Outcome:
         if self.is_closing:

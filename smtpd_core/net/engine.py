@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from smtpd_core.net import embedding
 from smtpd_core.net.conversation import Conversation
@@ -29,6 +30,24 @@ from smtpd_core.threads import Lock, ThreadPool
 _LEAVE = 1.0
 
 _NEW, _RUNNING, _STOPPING, _STOPPED, _FORKED = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`waiting` sessions are in line for a thread; `waited` have been, for `waited_seconds` together.
+
+    `deposed` leaders stalled unannounced, `stepped_down` ones knew that their hook is slow."""
+
+    connections: int
+    refused: int
+    threads: int
+    hooks_running: int
+    stepped_down: int
+    deposed: int
+    waiting: int
+    waited: int
+    waited_seconds: float
+    waited_longest: float
 
 
 class Engine:
@@ -177,6 +196,23 @@ class Engine:
     @property
     def connection_count(self) -> int:
         return 0 if self._reactor is None else len(self._reactor.connections)
+
+    @property
+    def figures(self) -> Figures:
+        """What the engine counts; a snapshot."""
+        reactor, pool = self._reactor, self.pool
+        return Figures(
+            connections=self.connection_count,
+            refused=self.guard.refused,
+            threads=pool.thread_count,
+            hooks_running=pool.slots_held,
+            stepped_down=pool.stepped_down,
+            deposed=pool.deposed,
+            waiting=reactor.in_line if reactor else 0,
+            waited=reactor.waited_count if reactor else 0,
+            waited_seconds=reactor.waited_seconds if reactor else 0.0,
+            waited_longest=reactor.waited_longest if reactor else 0.0,
+        )
 
     # -- parts
 

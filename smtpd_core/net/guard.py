@@ -174,19 +174,24 @@ class Guard:
                 return BLOCKED_554
         count = self._by_source.get(address, 0)
         prefix = prefix_of(address) if settings.max_per_prefix else ""
-        # Whether the source is exempt is asked last: parsing an address costs more than all the rest.
-        refusal = None
-        if settings.max_per_source and count >= settings.max_per_source:
-            refusal = SOURCE_FULL_421
-        elif prefix and self._by_prefix.get(prefix, 0) >= settings.max_per_prefix:
-            refusal = SOURCE_FULL_421
-        elif settings.connections_per_period and self._rate.add(address, now) > settings.connections_per_period:
-            refusal = TOO_OFTEN_421
+        refusal = self._too_many(address, count, prefix, now)
+        # Asked last: parsing an address costs more than all the rest.
         if refusal is not None and address not in self._exempt:
             return refusal
         self._by_source[address] = count + 1
         if prefix:
             self._by_prefix[prefix] = self._by_prefix.get(prefix, 0) + 1
+        return None
+
+    def _too_many(self, address: str, count: int, prefix: str, now: float) -> bytes | None:
+        settings = self.settings
+        if settings.max_per_source and count >= settings.max_per_source:
+            return SOURCE_FULL_421
+        if prefix and self._by_prefix.get(prefix, 0) >= settings.max_per_prefix:
+            return SOURCE_FULL_421
+        limit = settings.connections_per_period
+        if limit and self._rate.add(address, now) > limit:
+            return TOO_OFTEN_421
         return None
 
     def abandon(self) -> None:

@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 
 OpenConversation = Callable[[Peer, ListenerSettings, str], Conversation]
 
+# A turn that ended in another thread, a ticket that is resolved, or something for the leader to do.
+Letter = Connection | Callable[[], None]
+
 NEED_BYTES, GO_ON, NEED_SLOT = Wish.NEED_BYTES, Wish.GO_ON, Wish.NEED_SLOT
 
 # Newcomers taken from one listener before the others have their turn.
@@ -113,11 +116,12 @@ class Reactor:
         self.pool = pool
         self.poller = poller
         self.listeners = listeners
-        self.mailbox: PollMailbox[Connection | Callable[[], None]] = PollMailbox(poller.ring)
+        self.mailbox: PollMailbox[Letter] = PollMailbox(poller.ring)
         self.finished = Ticket()
         self.connections: set[Connection] = set()
-        self.waited_longest = 0.0
         self.waited_count = 0
+        self.waited_seconds = 0.0
+        self.waited_longest = 0.0
         self._flow = flow
         self._numbers = itertools.count(1)
         self._at: dict[int, Connection | Listener] = {}
@@ -154,20 +158,25 @@ class Reactor:
                 turn.begin(post)
                 after = connection.run(turn)
                 if not turn.end():
-                    self._hand_back(connection, after)
+                    self._hand_back(connection, after, turn)
                     return
                 self._settle(connection, after)
             self._gather(post)
+
+    @property
+    def in_line(self) -> int:
+        """Sessions that wait for a thread now."""
+        return self._in_line
 
     def poke(self) -> None:
         """A slot is free and somebody waits for one."""
         self.mailbox.poke()
 
-    def _hand_back(self, connection: Connection, after: Outcome) -> None:
+    def _hand_back(self, connection: Connection, after: Outcome, turn: Turn) -> None:
         """From a thread that led when the turn began and does not any more."""
         connection.after = after
-        if not self.mailbox.put(connection):
-            connection.socket.close()  # the reactor is over; nobody else has this connection
+        if not self.mailbox.put(connection):  # the reactor is over; nobody else has this connection
+            connection.end_alone(turn)
 
     def _gather(self, post: Post) -> None:
         """Take letters, then poll: for as long as the next deadline allows where there is nothing to do."""
@@ -175,11 +184,7 @@ class Reactor:
         letters = self.mailbox.take_all() if ready else self.mailbox.go_to_sleep()
         if letters:
             self._now = time.monotonic()
-            for letter in letters:
-                if isinstance(letter, Connection):
-                    self._take_back(letter)
-                else:
-                    letter()
+            self._open(letters)
         if self._in_line:
             self._serve_lines(post)
         if self._is_over:
@@ -195,9 +200,19 @@ class Reactor:
                 self._accept(found)
         if self._draining:
             self._drain_all()
+        self._open(self.mailbox.take_all())  # also says that the reader is awake, so that nobody rings in vain
+        if self._is_over:
+            return
         wait = self._deadlines.wait(now)
         if wait == 0.0:
             self._expire(now)
+
+    def _open(self, letters: list[Letter]) -> None:
+        for letter in letters:
+            if isinstance(letter, Connection):
+                self._take_back(letter)
+            else:
+                letter()
 
     def _rouse(self, connection: Connection, mask: int) -> None:
         state = connection.state
@@ -228,8 +243,8 @@ class Reactor:
     def _settle(self, connection: Connection, after: Outcome) -> None:
         if connection.waits_since and after is not NEED_SLOT:
             connection.waits_since = 0.0
-        if self._is_halted and after is not GO_ON:
-            self._drop(connection)
+        if self._is_halted and after not in (GO_ON, CLOSED, LINGER):
+            self._end_now(connection)
             return
         if after is NEED_BYTES:
             self._park(connection)
@@ -342,7 +357,9 @@ class Reactor:
 
     def _leave_line(self, connection: Connection) -> None:
         self._in_line -= 1
-        self.waited_longest = max(self.waited_longest, self._now - connection.waits_since)
+        waited = self._now - connection.waits_since
+        self.waited_seconds += waited
+        self.waited_longest = max(self.waited_longest, waited)
         self._make_ready(connection)
 
     # -- deadlines
@@ -596,6 +613,14 @@ class Reactor:
         self._at.clear()
         self.connections.clear()
         self.poller.close()
+
+    def _end_now(self, connection: Connection) -> None:
+        """After the deadline of stop nothing is waited for but the close hook, and that only if it finds a slot."""
+        if connection.is_closing:
+            self._drop(connection)
+        else:
+            connection.is_closing = True
+            self._make_ready(connection)
 
     def _finish(self) -> None:
         """Nothing is left, or the deadline has passed. Threads in a hook close their connections themselves."""

@@ -175,6 +175,11 @@ class ThreadPool:
         return self._books.slots_held
 
     @property
+    def stepped_down(self) -> int:
+        """How often a leader gave up the lead before a hook that is known to be slow."""
+        return self._books.stepped_down
+
+    @property
     def deposed(self) -> int:
         """How many leaders stalled and were deposed."""
         return self._books.deposed

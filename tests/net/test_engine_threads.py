@@ -49,6 +49,9 @@ def test_hooks_never_exceed_the_maximum_and_nobody_is_silent():
             assert other.ask("x") == "250 x"
         assert [client.read() for client in clients] == ["250 done"] * 12
         assert club.most_running == 3
+        figures = engine.figures
+        assert figures.waited > 0 and figures.waiting == 0
+        assert figures.waited_longest >= 0.05 and figures.waited_seconds >= figures.waited_longest
         assert engine.pool.thread_count <= 4
         for client in clients:
             client.close()
@@ -169,6 +172,7 @@ def test_stop_keeps_its_deadline_though_a_hook_hangs():
         assert ticket.read() == "421 halt"
         assert client.read() == ""
         gate.set()
+        club.wait_until(lambda: len(club.closed) == 2)  # the thread that came late closed its connection itself
 
 
 def test_stop_from_within_a_hook():
