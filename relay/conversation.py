@@ -53,6 +53,7 @@ class Conversation:
         self.facts: TlsFacts | None = None
         self.delivered = 0
         self.opened = time.monotonic()
+        self._is_unfinished = False  # a transaction was begun and not ended: RSET before the next, if one comes
         self._socket: socket.socket | None = None
         self._tls: TlsStream | None = None
         self._seconds = -1.0
@@ -204,6 +205,8 @@ class Conversation:
     def _transact(self, load: Load, words: list[Word | None]) -> None:
         client, extensions = self.client, self.client.extensions
         self.delivered += 1
+        if self._is_unfinished:
+            self._reset()
         pipelining = "PIPELINING" in extensions
         chunking = self.manners.chunking and "CHUNKING" in extensions
         try:
@@ -233,6 +236,7 @@ class Conversation:
     def _mail_is_taken(self, words: list[Word | None]) -> bool:
         answered = self._answer(self.manners.times.mail)
         if answered.answer.is_positive:
+            self._is_unfinished = True
             return True
         self._all(words, Word(Step.MAIL.value, answered.answer))
         return False
@@ -267,21 +271,16 @@ class Conversation:
         client, times = self.client, self.manners.times
         nobody = all(word is not None for word in words)
         if chunking:
-            if nobody:
-                self._reset()
-            else:
+            if not nobody:
                 self._chunks(load, words)
             return
         if not pipelining:
             if nobody:
-                self._reset()
                 return
             client.data()
         answered = self._answer(times.data)
         if answered.answer.code != 354:
             self._all(words, Word(Step.DATA.value, answered.answer))
-            if not nobody:
-                self._reset()
             return
         if not nobody:
             for piece in load.pieces(self.manners.window):
@@ -302,7 +301,6 @@ class Conversation:
                 answered = self._answer(self.manners.times.content)
                 if not answered.answer.is_positive:
                     self._all(words, Word(Step.CONTENT.value, answered.answer))
-                    self._reset()
                     return
             held = piece
         self.client.chunk(held, last=True)
@@ -313,8 +311,11 @@ class Conversation:
         dsn = "DSN" in client.extensions
         if not client.lmtp:
             answered = self._answer(self.manners.times.content)
+            # A refusal may be of the command (503: nobody was accepted), which ends nothing.
+            self._is_unfinished = not answered.answer.is_positive
             self._all(words, Word(Step.CONTENT.value, answered.answer, "", dsn))
             return
+        self._is_unfinished = False
         while client.owed:
             answered = self._answer(self.manners.times.content)
             if words[answered.number] is None:
@@ -332,8 +333,10 @@ class Conversation:
 
     def _reset(self) -> None:
         self.client.reset()
-        if not self._answer(self.manners.times.reset).answer.is_positive:
-            self.is_broken = True
+        answered = self._answer(self.manners.times.reset)
+        if not answered.answer.is_positive:
+            raise Trouble(Step.MAIL.value, f"{self.hop} refused RSET: {answered.answer}")
+        self._is_unfinished = False
 
     def is_alive(self) -> bool:
         """Whether a kept connection still is of use: nothing was said or closed meanwhile. Never blocks."""

@@ -1,0 +1,297 @@
+"""Delivery to a next hop, with a scripted peer for every way to behave and to misbehave."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from relay.hop import Manners, StepTimes, TlsLevel
+from relay.mail import Outcome, Recipient
+from smtpd_core.wire.envelope import MailParameters
+from smtpd_core.wire.sasl.client import Credentials
+from tests.support.parcels import CONTENT, QUICK, agent_for, body, parcel, told
+from tests.support.peer import ScriptedPeer
+
+HELLO = """
+    S: 220 peer.test
+    C: EHLO relay.test
+    S: 250-peer.test
+"""
+PLAIN = HELLO + "S: 250 HELP\n"
+PIPE = HELLO + "S: 250 PIPELINING\n"
+CHUNK = HELLO + "S: 250-PIPELINING\nS: 250 CHUNKING\n"
+GROUP = "C: MAIL\nC: RCPT\nC: DATA\n"
+QUIT = "C: QUIT\nS: 221 bye\n"
+
+
+def deliver(script: str, *addresses: str | Recipient, content: bytes = CONTENT) -> list[Outcome]:
+    """The outcomes at a peer that plays the script."""
+    with ScriptedPeer(script) as peer:
+        agent = agent_for(peer.port)
+        outcomes = agent.deliver(parcel(*addresses or ("bob@there.test",), content=content), body(content), 5.0)
+        agent.close()
+    return outcomes
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        PLAIN + "C: MAIL\nS: 250 ok\nC: RCPT\nS: 250 ok\nC: DATA\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT,
+        PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT,
+        CHUNK + "C: MAIL\nC: RCPT\nC: <chunk>\nS: 250 ok\nS: 250 ok\nS: 250 2.0.0 yes\n" + QUIT,
+        # EHLO is not known: HELO (RFC 5321 3.2).
+        "S: 220 old\nC: EHLO\nS: 502 what\nC: HELO relay.test\nS: 250 ok\nC: MAIL\nS: 250 ok\nC: RCPT\nS: 250 ok\n"
+        "C: DATA\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT,
+    ],
+    ids=["step by step", "pipelined", "chunked", "helo"],
+)
+def test_a_message_arrives_byte_for_byte(script: str) -> None:
+    with ScriptedPeer(script) as peer:
+        agent = agent_for(peer.port)
+        outcomes = agent.deliver(parcel("bob@there.test"), body(), 5.0)
+        agent.close()
+        assert told(outcomes) == [("relayed", 250, "2.0.0")]
+        assert outcomes[0].remote == "mx0.test [127.0.0.1]"
+        assert peer.contents == [b"Received: from x by y;\r\n" + CONTENT]
+
+
+def test_each_recipient_has_its_own_outcome() -> None:
+    outcomes = deliver(
+        PIPE + "C: MAIL\nC: RCPT\nC: RCPT\nC: RCPT\nC: DATA\nS: 250 ok\nS: 550 5.1.1 who\nS: 250 ok\n"
+        "S: 450 4.2.1 later\nS: 354 go\nC: <content>\nS: 250 2.6.0 done\n" + QUIT,
+        "a@x.test",
+        "b@x.test",
+        "c@x.test",
+    )
+    assert told(outcomes) == [("failed", 550, "5.1.1"), ("relayed", 250, "2.6.0"), ("deferred", 450, "4.2.1")]
+
+
+MISBEHAVIOUR = [
+    ("refused greeting", "S: 554 5.3.2 no mail here\n", ("failed", 554, "5.3.2"), "host"),
+    ("busy greeting", "S: 421 4.3.2 full\n", ("deferred", 421, "4.3.2"), "host"),
+    ("closes at once", "-- close", ("deferred", 0, "4.4.2"), "host"),
+    ("resets at once", "-- reset", ("deferred", 0, "4.4.2"), "host"),
+    ("says nothing", "-- hang", ("deferred", 0, "4.4.2"), "host"),
+    ("speaks HTTP", "S: HTTP/1.1 400 Bad Request\n-- hang", ("deferred", 0, "4.4.2"), "host"),
+    ("cut in the greeting", "-- say 220 pe\n-- close", ("deferred", 0, "4.4.2"), "host"),
+    ("hello refused", "S: 220 x\nC: EHLO\nS: 550 no\nC: HELO\nS: 550 no\n", ("failed", 550, "5.3.2"), "host"),
+    ("sender refused", PLAIN + "C: MAIL\nS: 550 5.7.1 spam\n" + QUIT, ("failed", 550, "5.7.1"), "message"),
+    ("sender later", PLAIN + "C: MAIL\nS: 451 4.1.8 dns\n" + QUIT, ("deferred", 451, "4.1.8"), "message"),
+    ("closes after MAIL", PLAIN + "C: MAIL\n-- close", ("deferred", 0, "4.4.2"), "host"),
+    (
+        "positive but wrong to MAIL",
+        PLAIN + "C: MAIL\nS: 354 go on\n" + QUIT,
+        ("deferred", 354, "4.5.0"),
+        "host",
+    ),
+    (
+        "421 to RCPT",
+        PIPE + GROUP + "S: 250 ok\nS: 421 4.3.2 shutting down\n-- close",
+        ("deferred", 421, "4.3.2"),
+        "host",
+    ),
+    (
+        "nobody accepted and yet 354",
+        PIPE + GROUP + "S: 250 ok\nS: 550 5.1.1 who\nS: 354 go\nC: <content>\nS: 250 fine\n" + QUIT,
+        ("failed", 550, "5.1.1"),
+        "recipient",
+    ),
+    (
+        "DATA refused",
+        PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 451 4.3.0 busy\n" + QUIT,
+        ("deferred", 451, "4.3.0"),
+        "message",
+    ),
+    (
+        "DATA answered 250",
+        PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 250 sure\n" + QUIT,
+        ("deferred", 250, "4.5.0"),
+        "host",
+    ),
+    (
+        "content refused",
+        PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 554 5.7.1 virus\n" + QUIT,
+        ("failed", 554, "5.7.1"),
+        "message",
+    ),
+    (
+        "closes after the dot",
+        PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\n-- close",
+        ("deferred", 0, "4.4.2"),
+        "host",
+    ),
+    (
+        "hangs after the dot",
+        PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\n-- hang",
+        ("deferred", 0, "4.4.2"),
+        "host",
+    ),
+    (
+        "cut in the last answer",
+        PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\n-- say 250 2.0.\n-- close",
+        ("deferred", 0, "4.4.2"),
+        "host",
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "script", "expected", "scope"), MISBEHAVIOUR, ids=[row[0] for row in MISBEHAVIOUR])
+def test_misbehaviour_is_understood(what: str, script: str, expected: tuple[str, int, str], scope: str) -> None:
+    quick = Manners(hello="relay.test", tls=TlsLevel.NONE, times=StepTimes.all(0.3, 0.3))
+    with ScriptedPeer(script) as peer:
+        agent = agent_for(peer.port, manners=quick)
+        outcomes = agent.deliver(parcel("bob@there.test"), body(), 5.0)
+        agent.close()
+    assert told(outcomes) == [expected]
+    assert outcomes[0].scope == scope
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_a_dialogue_cut_at_any_byte_defers_and_never_claims_delivery(cut: int) -> None:
+    whole = "220 p\\r\\n250-p\\r\\n250 PIPELINING\\r\\n250 a\\r\\n250 b\\r\\n354 c\\r\\n250 d\\r\\n"
+    said = whole.encode().decode("unicode_escape")[:cut]
+    escaped = said.replace("\r", "\\r").replace("\n", "\\n")
+    outcomes = deliver(f"-- say {escaped}\n-- close" if escaped.strip() else "-- close")
+    assert [one.result.value for one in outcomes] == ["deferred"]
+
+
+def test_a_refusal_in_mid_content_is_heard_before_the_content_ends() -> None:
+    content = b"Subject: big\r\n\r\n" + b"x" * 70 + b"\r\n" + (b"y" * 76 + b"\r\n") * 400_000
+    outcomes = deliver(PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nS: 552 5.3.4 too big\n-- hang", content=content)
+    assert told(outcomes) == [("failed", 552, "5.3.4")]
+
+
+def test_a_closed_host_makes_room_for_the_next() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        dead = taken.getsockname()[1]
+    good = PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT
+    with ScriptedPeer("S: 421 4.3.2 later\n") as busy, ScriptedPeer(good) as peer:
+        agent = agent_for(dead, busy.port, peer.port)
+        outcomes = agent.deliver(parcel("bob@there.test"), body(), 5.0)
+        agent.close()
+        assert told(outcomes) == [("relayed", 250, "2.0.0")]
+        assert outcomes[0].remote.startswith("mx2.test")
+
+
+def test_after_the_final_dot_no_second_host_is_tried() -> None:
+    lost = PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\n-- close"
+    with ScriptedPeer(lost) as first, ScriptedPeer(lost) as second:
+        agent = agent_for(first.port, second.port)
+        assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("deferred", 0, "4.4.2")]
+        assert second.sessions == 0
+
+
+def test_a_permanent_answer_to_a_recipient_is_final_at_the_first_host() -> None:
+    refuses = PIPE + GROUP + "S: 250 ok\nS: 550 5.1.1 who\nS: 503 no rcpt\n" + QUIT
+    with ScriptedPeer(refuses) as first, ScriptedPeer(refuses) as second:
+        agent = agent_for(first.port, second.port)
+        assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("failed", 550, "5.1.1")]
+        agent.close()
+        assert second.sessions == 0
+
+
+def test_a_transaction_that_was_begun_and_not_ended_is_reset_before_the_next() -> None:
+    script = PIPE + GROUP + "S: 250 ok\nS: 550 5.1.1 who\nS: 503 no rcpt\nC: RSET\nS: 250 ok\n"
+    script += GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT
+    with ScriptedPeer(script) as peer:
+        agent = agent_for(peer.port)
+        assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("failed", 550, "5.1.1")]
+        assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        agent.close()
+
+
+def test_connections_are_kept_for_the_next_message_and_replaced_when_they_died() -> None:
+    one = GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n"
+    with ScriptedPeer(PIPE + one + one + "-- close", PIPE + one + QUIT) as peer:
+        agent = agent_for(peer.port)
+        for _ in range(2):
+            assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        assert peer.sessions == 1
+        assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        assert peer.sessions == 2
+        agent.close()
+
+
+def test_mailmax_ends_a_connection_and_rcptmax_a_transaction() -> None:
+    limits = HELLO + "S: 250-PIPELINING\nS: 250 LIMITS MAILMAX=2 RCPTMAX=1\n"
+    one = GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n"
+    with ScriptedPeer(limits + one + one + QUIT, limits + one + QUIT) as peer:
+        agent = agent_for(peer.port)
+        outcomes = agent.deliver(parcel("a@x.test", "b@x.test", "c@x.test"), body(), 5.0)
+        agent.close()
+        assert told(outcomes) == [("relayed", 250, "2.0.0")] * 3
+        assert peer.sessions == 2
+
+
+def test_too_many_recipients_go_in_a_second_transaction_at_once() -> None:
+    outcomes = deliver(
+        PIPE + "C: MAIL\nC: RCPT\nC: RCPT\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 452 4.5.3 too many\nS: 354 go\n"
+        "C: <content>\nS: 250 2.0.0 yes\n"
+        + GROUP
+        + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n"
+        + QUIT,
+        "a@x.test",
+        "b@x.test",
+    )
+    assert told(outcomes) == [("relayed", 250, "2.0.0")] * 2
+
+
+def test_dsn_parameters_go_on_where_the_hop_offers_dsn() -> None:
+    script = HELLO + "S: 250-PIPELINING\nS: 250-SIZE\nS: 250 DSN\n" + GROUP
+    script += "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT
+    bob = Recipient("bob@x.test", ("SUCCESS",), "rfc822;Bob@x.test")
+    with ScriptedPeer(script) as peer:
+        agent = agent_for(peer.port)
+        asked = parcel(bob, parameters=MailParameters(ret="HDRS", envid="id 1"))
+        (outcome,) = agent.deliver(asked, body(), 5.0)
+        agent.close()
+        assert outcome.dsn_passed_on
+        size = len(CONTENT) + len(asked.trace)
+        assert peer.commands[1] == f"MAIL FROM:<ann@here.test> SIZE={size} RET=HDRS ENVID=id+201"
+        assert peer.commands[2] == "RCPT TO:<bob@x.test> NOTIFY=SUCCESS ORCPT=rfc822;Bob@x.test"
+
+
+def test_a_message_over_the_hops_size_is_not_even_tried() -> None:
+    outcomes = deliver(HELLO + "S: 250 SIZE 20\n" + QUIT)
+    assert told(outcomes) == [("failed", 552, "5.3.4")]
+
+
+def test_lmtp_has_an_answer_for_each_recipient() -> None:
+    script = (
+        "S: 220 store\nC: LHLO relay.test\nS: 250-store\nS: 250 PIPELINING\nC: MAIL\nC: RCPT\nC: RCPT\nC: RCPT\n"
+        "C: DATA\nS: 250 ok\nS: 250 ok\nS: 550 5.1.1 who\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 in\n"
+        "S: 452 4.2.2 over quota\n" + QUIT
+    )
+    with ScriptedPeer(script) as peer:
+        agent = agent_for(peer.port, manners=Manners(hello="relay.test", lmtp=True, tls=TlsLevel.NONE, times=QUICK))
+        outcomes = agent.deliver(parcel("a@x.test", "b@x.test", "c@x.test"), body(), 5.0)
+        agent.close()
+    assert told(outcomes) == [("delivered", 250, "2.0.0"), ("failed", 550, "5.1.1"), ("deferred", 452, "4.2.2")]
+
+
+def test_credentials_are_never_sent_in_clear_text_unless_that_was_allowed_on_loopback() -> None:
+    offers = HELLO + "S: 250 AUTH PLAIN\n"
+    who = Credentials("ann", "sesame")
+    with ScriptedPeer(offers + QUIT) as peer:
+        agent = agent_for(peer.port, manners=Manners(hello="relay.test", credentials=who, times=QUICK))
+        (outcome,) = agent.deliver(parcel("bob@x.test"), body(), 5.0)
+        assert outcome.result.value == "deferred" and "clear text" in outcome.text
+        assert not any("AUTH" in command for command in peer.commands)
+    accepts = offers + "C: AUTH PLAIN AGFubgBzZXNhbWU=\nS: 235 2.7.0 in\nC: MAIL\nS: 250 ok\nC: RCPT\nS: 250 ok\n"
+    accepts += "C: DATA\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT
+    with ScriptedPeer(accepts) as peer:
+        manners = Manners(hello="relay.test", credentials=who, clear_login_allowed=True, times=QUICK)
+        agent = agent_for(peer.port, manners=manners)
+        assert told(agent.deliver(parcel("bob@x.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        agent.close()
+
+
+def test_a_log_in_that_fails_does_not_bounce_the_mail() -> None:
+    script = HELLO + "S: 250 AUTH PLAIN\nC: AUTH PLAIN\nS: 535 5.7.8 no\n-- close"
+    with ScriptedPeer(script) as peer:
+        manners = Manners(
+            hello="relay.test", credentials=Credentials("ann", "x"), clear_login_allowed=True, times=QUICK
+        )
+        (outcome,) = agent_for(peer.port, manners=manners).deliver(parcel("bob@x.test"), body(), 5.0)
+    assert (outcome.result.value, outcome.code, outcome.scope) == ("deferred", 535, "destination")
