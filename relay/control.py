@@ -57,6 +57,13 @@ class ControlSocket:
         self._stopping = False
         self._loop: Loop = start_loop("control", self._run)
 
+    @classmethod
+    def beside(
+        cls, state: str | os.PathLike[str], queue: Queue, changed: Callable[[], None] | None = None
+    ) -> ControlSocket | None:
+        """None where the system has no unix sockets: orders then wait until the server is stopped."""
+        return cls(state, queue, changed) if hasattr(socket, "AF_UNIX") else None
+
     def stop(self, timeout: float | None = None) -> bool:
         """Idempotent."""
         if not self._stopping:

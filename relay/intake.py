@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from relay import segment
+from relay.bell import Bell
 from relay.disk import Disk
 from relay.envelope_form import unpack
 from relay.mail import Body, Message, Stop
 from relay.queue import Queue
+from relay.resends import Resends
 from relay.spool import Position, Spool, body_path, position_of
 from smtpd_core.threads import Loop, Mailbox, start_loop
 from smtpd_core.wire.envelope import Envelope
@@ -66,7 +68,8 @@ class Intake:
     """Imports from `directory` into `queue`; `stops_for(envelope)` says where its recipients go (Routes.stops).
 
     `spool` is the one of this process, if there is one. `imported` is called after every batch (the dispatcher's
-    wake-up). `alone` says that no other process spools into this directory. `clock` gives Unix time.
+    wake-up). `alone` says that no other process spools into this directory. `resends` is told of the messages that
+    other spools, dead ones above all, had promised. `clock` gives Unix time.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Intake:
         aside: str | os.PathLike[str] | None = None,
         imported: Callable[[], None] | None = None,
         alone: bool = True,
+        resends: Resends | None = None,
         disk: Disk | None = None,
         clock: Callable[[], float] = time.time,
         pause: float = PAUSE,
@@ -90,6 +94,9 @@ class Intake:
         self._disk, self._clock, self._pause = disk or Disk(), clock, pause
         self._offsets: dict[str, int] = {}
         self._damaged: set[str] = set()
+        self._resends = resends
+        self._bell: Bell | None = None
+        self._bell_loop: Loop | None = None
         self._current: _Reading | None = None
         self._news: Mailbox[None] = Mailbox()
         self._stop: Mailbox[None] = Mailbox()
@@ -104,6 +111,10 @@ class Intake:
         self._news.poke()
 
     def start(self) -> None:
+        if not self._alone and hasattr(os, "mkfifo"):
+            self._bell = Bell(self.directory)
+            self._bell.listen()
+            self._bell_loop = start_loop("intake-bell", self._hear)
         self._loop = start_loop("intake", self._run)
 
     def stop(self, timeout: float | None = None) -> bool:
@@ -111,7 +122,18 @@ class Intake:
         self._stopping = True
         self._stop.poke()
         self._news.poke()
+        if self._bell is not None and self._bell_loop is not None:
+            self._bell.ring_self()
+            if self._bell_loop.join(timeout):
+                self._bell.close()
+                self._bell = None
         return self._loop is None or self._loop.join(timeout)
+
+    def _hear(self) -> None:
+        assert self._bell is not None
+        while not self._stopping:
+            self._bell.hear()
+            self._news.poke()
 
     def _run(self) -> None:
         self._try(self.import_all)
@@ -295,7 +317,11 @@ class Intake:
         except ValueError as error:
             self._set_record_aside(reading, record, str(error))
             return None
-        key = record.resend_key.hex() if any(record.resend_key) else ""
+        key = ""
+        if record.resend_key != segment.NO_KEY:
+            key = record.resend_key.hex()
+            if self._resends is not None and (self._spool is None or reading.found.name != self._spool.name):
+                self._resends.remember([(record.resend_key, record.id, envelope.arrived)])
         message = Message(record.id, envelope, record.trace, Body(record.size, record.content, path), key)
         return message, self._stops(record.id, envelope)
 

@@ -20,6 +20,8 @@ from relay.agents.agent import Agent
 from relay.agents.maildir import MaildirAgent
 from relay.agents.refuse import RefuseAgent
 from relay.agents.smtp import SmtpAgent
+from relay.bell import Bell
+from relay.control import ControlSocket
 from relay.dispatcher import Dispatcher
 from relay.hop import Hop
 from relay.idle import IdleConnections, IdleLimits
@@ -29,8 +31,9 @@ from relay.mx import Planner
 from relay.queue import Queue, QueueIsHeld
 from relay.queue_sqlite import SqliteQueue
 from relay.relaying import Customs, Relaying
+from relay.resends import Resends, from_submission
 from relay.route import Routes, mailbox
-from relay.spool import Spool
+from relay.spool import Durability, Spool, always_synced
 from smtpd_core.draft import Draft
 from smtpd_core.threads import Ticket
 from smtpd_core.wire.client import Observer
@@ -46,6 +49,7 @@ SEND_SECONDS = 60.0
 class Outbox:
     """`stops(envelope)` routes (Routes().stops: all by MX); `holds(address)` says which recipients are for it.
 
+    `durability_of` says when a message counts as kept, `recognises_resend` whose second copies are looked for.
     `agents` adds agents by scheme or replaces ours. `alone`: no other process spools into the directory, so nobody
     looks for it. `observer(hop)` may give an observer for a conversation with a next hop.
     """
@@ -61,6 +65,8 @@ class Outbox:
         mailbox_of: Callable[[str], tuple[str, str]] = mailbox,
         queue: Queue | None = None,
         spool_limit: int = 4 << 30,
+        durability_of: Callable[[Envelope], Durability] = always_synced,
+        recognises_resend: Callable[[Envelope], bool] = from_submission,
         alone: bool = False,
         idle: IdleLimits | None = None,
         observer: Callable[[Hop], Observer | None] | None = None,
@@ -76,6 +82,9 @@ class Outbox:
         self._more_agents = dict(agents or {})
         self._mailbox_of = mailbox_of
         self._spool_limit = spool_limit
+        self._durability_of = durability_of
+        self._resends = Resends(clock, applies=recognises_resend)
+        self._control: ControlSocket | None = None
         self._alone = alone
         self._idle_limits = idle
         self._observer = observer
@@ -104,7 +113,9 @@ class Outbox:
             return
         spool_directory = os.path.join(self.directory, "spool")
         os.makedirs(spool_directory, mode=0o700, exist_ok=True)
-        spool = Spool(spool_directory, limit=self._spool_limit)
+        spool = Spool(
+            spool_directory, limit=self._spool_limit, durability_of=self._durability_of, resends=self._resends
+        )
         try:
             self._start_delivery(spool_directory, spool)
         except BaseException:
@@ -118,6 +129,7 @@ class Outbox:
                 self.queue = SqliteQueue(os.path.join(self.directory, "queue.db"))
             except QueueIsHeld:
                 log.info("outbox %s: another process delivers; this one spools", self.directory)
+                spool.announce = Bell(spool_directory).ring
                 return
         self.dispatcher = dispatcher = self._dispatcher(self.queue)
         self._intake = Intake(
@@ -128,8 +140,12 @@ class Outbox:
             aside=os.path.join(self.directory, "aside"),
             imported=dispatcher.announce,
             alone=self._alone,
+            resends=self._resends,
             clock=self._clock,
         )
+        if isinstance(self.queue, SqliteQueue):
+            self._resends.remember(self.queue.recent_resends(self._clock() - self._resends.window))
+            self._control = ControlSocket.beside(self.directory, self.queue, dispatcher.announce)
         spool.announce = self._intake.announce
         self._intake.start()
         dispatcher.start()
@@ -168,6 +184,9 @@ class Outbox:
         in_time = True
         if self._spool is not None:
             in_time &= self._spool.stop(_left(deadline))
+        if self._control is not None:
+            in_time &= self._control.stop(_left(deadline))
+            self._control = None
         if self._intake is not None:
             in_time &= self._intake.stop(_left(deadline))
         if self.dispatcher is not None:

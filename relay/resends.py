@@ -38,7 +38,7 @@ class Resends:
     def __init__(
         self, clock: Callable[[], float], window: float = 300.0, applies: Callable[[Envelope], bool] = from_submission
     ) -> None:
-        self._clock, self._window, self._applies = clock, window, applies
+        self._clock, self.window, self._applies = clock, window, applies
         self._lock = Lock()
         self._in_flight: dict[bytes, tuple[str, list[Ticket]]] = {}  # the first's id, and the tickets of later copies
         self._kept: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
@@ -68,7 +68,7 @@ class Resends:
         with self._lock:
             kept = self._kept.get(key)
             first = self._in_flight.get(key)
-            if kept is None or now - kept[1] > self._window:
+            if kept is None or now - kept[1] > self.window:
                 kept = None
                 if first is None:
                     self._in_flight[key] = (id, [])
@@ -103,7 +103,8 @@ class Resends:
                 self._note(key, id, at)
 
     def _note(self, key: bytes, id: str, at: float) -> None:
+        self._kept.pop(key, None)
         self._kept[key] = (id, at)
-        oldest = self._clock() - self._window
+        oldest = self._clock() - self.window
         while self._kept and (len(self._kept) > MOST or next(iter(self._kept.values()))[1] < oldest):
             self._kept.popitem(last=False)

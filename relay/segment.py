@@ -37,7 +37,7 @@ MAX_RECORD = 16 << 20
 # How much is read at a time: a few hundred small records.
 WINDOW = 1 << 20
 
-_NO_KEY = bytes(16)
+NO_KEY = bytes(16)
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ def mark_of(first: bytes) -> bytes | None:
     return mark if magic == _MAGIC and checksum == crc32(_MAGIC + mark) else None
 
 
-def lead(id: str, envelope: bytes, trace: bytes, size: int, content: bytes | None, key: bytes = _NO_KEY) -> bytes:
+def lead(id: str, envelope: bytes, trace: bytes, size: int, content: bytes | None, key: bytes = NO_KEY) -> bytes:
     """What stands between the mark and the content of a record; the content and END follow it."""
     name = id.encode("ascii")
     kind = INLINE if content is not None else IN_FILE

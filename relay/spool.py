@@ -49,7 +49,7 @@ spool_full_452 = Reply(452, "4.3.1", "Insufficient system storage, try again lat
 
 
 class Durability(Enum):
-    """When a message counts as kept. The ticket's value names it."""
+    """When a message counts as kept."""
 
     SYNCED = "synced"  # survives power loss
     WRITTEN = "written"  # survives the process, not the machine
@@ -153,7 +153,8 @@ class Spool:
 
     def promise(self, draft: Draft, envelope: Envelope) -> Ticket:
         """Keep the draft, which is the spool's from now on. The ticket's outcome is None once the message is kept, else
-        the OSError that tells why not; its value is None, or the id of the earlier copy of which this is a resend."""
+        the OSError that tells why not; its value is None or what the reply names instead of the draft's id: that of
+        the earlier copy of which this is a resend, or the id with a durability below SYNCED."""
         ticket = Ticket()
         content = draft.content
         key = b""
@@ -162,15 +163,17 @@ class Spool:
             if key and self._resends.is_known(key, draft.id, ticket):
                 draft.close()
                 return ticket
-        lead = segment.lead(draft.id, pack(envelope), draft.trace, draft.size, content, key or bytes(16))
+        lead = segment.lead(draft.id, pack(envelope), draft.trace, draft.size, content, key or segment.NO_KEY)
         durability = self._durability_of(envelope)
         entry = _Entry(ticket, lead, content, draft, segment.record_size(lead, content), durability, key)
         if self._stopping:
             self._refuse([entry], SpoolStopped(errno.ESHUTDOWN, "the spool is stopped"))
             return ticket
+        if durability is not Durability.SYNCED:
+            ticket.value = f"{draft.id} ({durability.value})"
         if durability is Durability.MEMORY:
             ticket.take()
-            ticket.resolve()
+            ticket.resolve(value=ticket.value)
         (self._mailbox if content is not None else self._large).put(entry)
         if self._stopping and not self._loop.is_alive:
             self._refuse_leftovers()

@@ -27,4 +27,6 @@ class Keeping(Protocol):
 
     def keep(self, envelope: Envelope, draft: Draft) -> Ticket:
         """Keep the message. The ticket is resolved without outcome once it will survive a crash, else with the reason
-        (OSError for disk trouble, which the client sees as 452 4.3.1). The draft belongs to the keeping from now on."""
+        (OSError for disk trouble, which the client sees as 452 4.3.1). A str as its value is what the 250 names instead
+        of the draft's id: the id of an earlier copy, or the id with a durability below the usual. The draft belongs to
+        the keeping from now on."""

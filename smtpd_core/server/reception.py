@@ -250,6 +250,8 @@ class Reception:
         if ticket.outcome is not None:
             log.error("%s: message %s is not kept: %s", dialogue.session.id, self._id, ticket.outcome)
             return self._refuse(dialogue, _reply_for(ticket.outcome))
+        if isinstance(ticket.value, str):
+            self._id = ticket.value
         if self._to_keep:
             keeping, envelope = self._to_keep.pop()
             return self._hand_over(keeping, envelope, dialogue)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from relay.bell import Bell
 from relay.disk import Disk
-from relay.intake import Intake
+from relay.intake import LOOK_AROUND, Intake
+from relay.queue_memory import MemoryQueue
 from relay.queue_sqlite import SqliteQueue
 from relay.spool import Durability, Spool, position_bytes, position_of
 from smtpd_core.draft import MEMORY_LIMIT
-from tests.support.spooling import ENVELOPE, FaultyDisk, draft, imported, kept, refused, to_one_maildir
+from smtpd_core.threads import Mailbox
+from tests.support.spooling import ENVELOPE, NOW, FaultyDisk, draft, imported, kept, refused, to_one_maildir
 
 
 @pytest.fixture
@@ -139,3 +142,19 @@ def test_a_torn_position_is_no_position() -> None:
     assert position_of(b"") is None
     for at in range(len(good)):
         assert position_of(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]) is None
+
+
+def test_a_receiver_rings_and_the_intake_of_another_process_hears_it(tmp_path: Path) -> None:
+    queue = MemoryQueue()
+    arrived: Mailbox[None] = Mailbox()
+    intake = Intake(tmp_path / "spool", queue, to_one_maildir, alone=False, imported=arrived.poke, clock=lambda: NOW)
+    intake.start()
+    receiver = Spool(tmp_path / "spool")
+    receiver.announce = Bell(receiver.directory).ring
+    for number in range(3):
+        kept(receiver.promise(draft(receiver, id=f"M{number}"), ENVELOPE))
+        arrived.wait(LOOK_AROUND / 2)
+        assert [one.message_id for one in queue.claim("maildir:m", 9, NOW, 60)] == [f"M{number}"]
+    assert intake.stop(5)
+    kept(receiver.promise(draft(receiver), ENVELOPE))
+    assert receiver.stop(5)
