@@ -105,12 +105,12 @@ class Outbox:
         """Whether this process holds the queue; else it only spools."""
         return self.dispatcher is not None
 
-    def start(self) -> None:
+    def start(self) -> bool:
         """Open the spool, and the queue where nobody else has it; recover, import, begin to deliver.
 
-        Raises OSError and sqlite3.Error where the directory can't be used."""
+        False where it runs already: then it is somebody else's to stop. Raises OSError and sqlite3.Error where the directory can't be used."""
         if self._spool is not None:
-            return
+            return False
         spool_directory = os.path.join(self.directory, "spool")
         os.makedirs(spool_directory, mode=0o700, exist_ok=True)
         spool = Spool(
@@ -122,6 +122,7 @@ class Outbox:
             spool.stop(1.0)
             raise
         self._spool = spool
+        return True
 
     def _start_delivery(self, spool_directory: str, spool: Spool) -> None:
         if self.queue is None:

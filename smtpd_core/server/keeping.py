@@ -1,16 +1,29 @@
 """The contract of whatever keeps accepted mail: relay.Outbox, relay.MailboxStore, or a program's own.
 
-The server knows nothing else of the floors above it.
+The server knows nothing else of the floors above it. A keeping may also have a life (see Living): then the server that
+uses it starts it, where nobody did before, and stops what it started.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from smtpd_core.draft import Draft
 from smtpd_core.threads import Ticket
 from smtpd_core.wire.envelope import Envelope
 from smtpd_core.wire.replies import Reply
+
+
+@runtime_checkable
+class Living(Protocol):
+    """A keeping with threads or files of its own."""
+
+    def start(self) -> bool:
+        """Be ready to keep. False where it runs already, so that its owner stops it. What it raises, the server's
+        start() raises."""
+
+    def stop(self, timeout: float) -> bool:
+        """Finish what was handed in; True where all was done in time."""
 
 
 class Keeping(Protocol):

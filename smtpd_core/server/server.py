@@ -34,7 +34,7 @@ from smtpd_core.server.commands import CommandTable
 from smtpd_core.server.dialogue import Dialogue
 from smtpd_core.server.hooks import NAMES, Slots, no_such_hook
 from smtpd_core.server.house import House
-from smtpd_core.server.keeping import Keeping
+from smtpd_core.server.keeping import Keeping, Living
 from smtpd_core.server.observers import DebugLog, Transcripts
 from smtpd_core.server.options import (
     AT_ONCE,
@@ -279,6 +279,7 @@ class SmtpServer:
         self._lock = Lock()
         self._ended: Ticket | None = None
         self._listeners: list[ListenerSettings] = []
+        self._started_keepings: list[Living] = []
         self._is_made = False
         given: dict[str, Any] = dict(properties)
         budget = given.get("hook_budget", SmtpServer.hook_budget.default)
@@ -336,7 +337,13 @@ class SmtpServer:
                 batch_size=self.batch_size,
                 listeners=bound,
             )
-            engine.start()
+            started = self._start_keepings()
+            try:
+                engine.start()
+            except BaseException:
+                self._stop_keepings(started, 5.0)
+                raise
+            self._started_keepings = started
             self._engine = engine
             self._ended = Ticket()
         self._tell("on_start")
@@ -355,8 +362,25 @@ class SmtpServer:
             is_first = self._ended is ended and not ended.is_resolved
             ended.resolve()
         if is_first:
+            keepings, self._started_keepings = self._started_keepings, []
+            has_ended &= self._stop_keepings(keepings, 10.0 if timeout is None else max(1.0, timeout))
             self._tell("on_stop")
         return has_ended
+
+    def _start_keepings(self) -> list[Living]:
+        """Store and outbox that have a life and were not running."""
+        started: list[Living] = []
+        try:
+            for keeping in self._house.keepings:
+                if isinstance(keeping, Living) and keeping.start():
+                    started.append(keeping)
+        except BaseException:
+            self._stop_keepings(started, 5.0)
+            raise
+        return started
+
+    def _stop_keepings(self, keepings: list[Living], timeout: float) -> bool:
+        return all([keeping.stop(timeout) for keeping in keepings])
 
     def pause(self) -> None:
         """Take no newcomers; they wait in the system's backlog. Sessions go on."""
