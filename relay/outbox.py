@@ -108,7 +108,8 @@ class Outbox:
     def start(self) -> bool:
         """Open the spool, and the queue where nobody else has it; recover, import, begin to deliver.
 
-        False where it runs already: then it is somebody else's to stop. Raises OSError and sqlite3.Error where the directory can't be used."""
+        False where it runs already: then it is somebody else's to stop.
+        Raises OSError and sqlite3.Error where the directory can't be used."""
         if self._spool is not None:
             return False
         spool_directory = os.path.join(self.directory, "spool")

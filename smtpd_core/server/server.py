@@ -380,7 +380,10 @@ class SmtpServer:
         return started
 
     def _stop_keepings(self, keepings: list[Living], timeout: float) -> bool:
-        return all([keeping.stop(timeout) for keeping in keepings])
+        in_time = True
+        for keeping in keepings:
+            in_time &= keeping.stop(timeout)
+        return in_time
 
     def pause(self) -> None:
         """Take no newcomers; they wait in the system's backlog. Sessions go on."""
