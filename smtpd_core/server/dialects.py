@@ -35,15 +35,16 @@ def listeners_of(server: SmtpServer) -> list[ListenerSettings]:
             bind=_bind(server.local_binding, server.port, server.use_ipv6),
             service=server.service,
             tls=server.use_tls.replace("_", "-"),
-            auth=server.use_auth or _auth_by_accounts(server),
+            auth=_auth(server),
             xclient_from=server.xclient_from,
         )
     ]
 
 
-def _auth_by_accounts(server: SmtpServer) -> str:
+def _auth(server: SmtpServer) -> str:
     """Where use_auth was not said: accounts mean that log-in is offered."""
-    return "offered" if server.user_accounts is not None or server.on_authenticate else "off"
+    offered = server.user_accounts is not None or server.on_authenticate
+    return server.use_auth or ("offered" if offered else "off")
 
 
 def _bind(where: str, port: int, ipv6: bool) -> str:
@@ -66,8 +67,9 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
     """The protocol settings of one listener. ValueError names what can't work."""
     slots = server._slots
     tls = listener.tls
+    auth = listener.auth if server.listeners else _auth(server)  # accounts may have come since start()
     mechanisms: tuple[str, ...] = ()
-    if listener.auth != "off":
+    if auth != "off":
         try:
             mechanisms = usable_mechanisms(
                 server.auth_mechanisms,
@@ -89,7 +91,7 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
         starttls=tls in ("explicit-allow", "explicit-require"),
         tls_required=tls == "explicit-require",
         mechanisms=mechanisms,
-        login_required=listener.auth == "required",
+        login_required=auth == "required",
         clear_text_without_tls=server.clear_text_without_tls,
         expn=slots.on_expand is not None,
         etrn=slots.on_etrn is not None,

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from certs.contexts import ServerContexts
 from certs.files import Pair
-from smtpd_core.accounts import AccountStore, MemoryStore, UserAccount
+from smtpd_core.accounts import Account, AccountStore, MemoryStore, UserAccount
+from smtpd_core.accounts.callable import CallableStore
 from smtpd_core.net import Engine, Guard, GuardSettings, ListenerSettings, Peer, Timeouts
 from smtpd_core.net.guard import Networks
 from smtpd_core.net.listeners import Listener
@@ -61,7 +62,7 @@ log = logging.getLogger(__name__)
 # Sessions whose transcripts are remembered where debug_log is on and nothing else was said.
 _TRANSCRIPTS = 100
 
-Accounts = AccountStore | Iterable[UserAccount] | None
+Accounts = AccountStore | Iterable[UserAccount] | Callable[[str, str], "Account | str | bool | None"] | None
 
 
 class Properties(TypedDict, total=False):
@@ -175,7 +176,9 @@ class SmtpServer:
     help_text: Option[str] = Option("", "More lines for HELP.", check=text)
 
     # Who may log in
-    user_accounts: Option[Accounts] = Option(None, "An account store, or a list of UserAccount.")
+    user_accounts: Option[Accounts] = Option(
+        None, "An account store, a list of UserAccount, or a function check(user, password)."
+    )
     case_insensitive: Option[bool] = Option(False, "User names of a list match regardless of case.", check=flag)
     use_auth: Option[str] = Option(
         "",
@@ -523,8 +526,10 @@ class SmtpServer:
             return None
         if hasattr(given, "verify") and hasattr(given, "kinds"):
             return given  # type: ignore[return-value]
+        if callable(given):
+            return CallableStore(given)
         if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-            raise TypeError(f"user_accounts = {given!r}: a list of UserAccount or an account store is due")
+            raise TypeError(f"user_accounts = {given!r}: a list of UserAccount, a store or a function is due")
         accounts = list(given)
         for one in accounts:
             if not isinstance(one, UserAccount):

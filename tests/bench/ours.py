@@ -1,6 +1,6 @@
 """This server under measurement, embedded: ours.py PORT FOLDER [--durable] [--hook-ms N] [--threads N].
 
-A sink takes mail with an empty on_message_received; --durable syncs it to a spool first; --hook-ms makes the hook block.
+A sink takes mail with an empty on_message_received; --durable syncs it to a spool first; --hook-ms makes it block.
 """
 
 import argparse

@@ -19,7 +19,9 @@ class Line:
     """A client that says what it is told and hears whole replies."""
 
     def __init__(self, address: Any, greets: bool = True) -> None:
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        if family == socket.AF_INET and ":" in address[0]:
+            family = socket.AF_INET6
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(20)
         self.socket.connect(address)
