@@ -19,7 +19,7 @@ END = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Waits for TERM, INT, HUP and USR1 without a handler that does anything: they arrive as bytes in a pipe.
+    """Waits for TERM, INT and HUP without a handler that does anything: they arrive as bytes in a pipe.
 
     After end_at_once() the next TERM or INT ends the process where it stands.
     """
@@ -27,13 +27,16 @@ class Signals:
     def __init__(self) -> None:
         self._reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        for number in (*END, signal.SIGHUP):
+        for number in (*END, signal.SIGHUP, signal.SIGALRM):
             signal.signal(number, _note)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
-    def wait(self) -> int:
-        """The next signal."""
-        return os.read(self._reader, 1)[0]
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The next signal; None where none came within `seconds`."""
+        if seconds is not None:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+        number = os.read(self._reader, 1)[0]
+        return None if number == signal.SIGALRM else number
 
     @staticmethod
     def end_at_once() -> None:

@@ -15,6 +15,7 @@ import time
 from typing import TextIO
 
 from smtpd_core.app.settings import Log
+from smtpd_core.net.guard import Networks
 from smtpd_core.threads import LogWriter
 
 _FLOW = re.compile(r"\b[smd]-[0-9A-Za-z][0-9A-Za-z.-]*")
@@ -96,6 +97,55 @@ class LogFile:
 
     def _open(self) -> TextIO:
         return open(self._path, "a", encoding="utf-8", errors="backslashreplace") if self._path else sys.stderr
+
+
+TRANSCRIPT = "smtpd_core.transcript"
+
+_CONNECTED = re.compile(r"(\S+) -- connect from \[?([0-9A-Fa-f.:]+?)\]?:\d+ on ")
+_LOGGED_IN = re.compile(r"(\S+) -- user (\S+)")
+
+
+class OnlyOf(logging.Filter):
+    """Lets through the dialogues of some addresses, networks and users: a session from the line on that shows it."""
+
+    def __init__(self, wanted: tuple[str, ...]) -> None:
+        super().__init__()
+        networks = []
+        self._users = set()
+        for text in wanted:
+            try:
+                Networks((text,))
+                networks.append(text)
+            except ValueError:
+                self._users.add(text)
+        self._networks = Networks(networks)
+        self._sessions: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        session = line.partition(" ")[0]
+        if connected := _CONNECTED.match(line):
+            if connected[2] in self._networks:
+                self._sessions.add(session)
+        elif (user := _LOGGED_IN.match(line)) and user[2] in self._users:
+            self._sessions.add(session)
+        shown = session in self._sessions
+        if " -- close" in line:
+            self._sessions.discard(session)
+        return shown
+
+
+def transcript_logger(settings: Log) -> logging.Logger | None:
+    """Where dialogues are written, None where they are not wanted."""
+    if not settings.transcript and not settings.transcript_for:
+        return None
+    logger = logging.getLogger(TRANSCRIPT)
+    logger.setLevel(logging.DEBUG)
+    for old in list(logger.filters):
+        logger.removeFilter(old)
+    if settings.transcript_for and not settings.transcript:
+        logger.addFilter(OnlyOf(settings.transcript_for))
+    return logger
 
 
 def start_log(settings: Log) -> LogWriter:

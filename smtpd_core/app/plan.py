@@ -39,8 +39,6 @@ def _listeners(settings: Settings) -> Iterator[str]:
 
 def _login(listener: Listener) -> str:
     words = _AUTH[listener.auth]
-    if listener.auth != "off" and listener.mechanisms:
-        words += f" by {', '.join(listener.mechanisms)}"
     if listener.proxy_protocol:
         words += f"; a PROXY header comes first, believed from {', '.join(listener.proxy_from)}"
     return words

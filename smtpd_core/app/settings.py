@@ -66,8 +66,6 @@ class Listener:
         ("127.0.0.0/8", "::1/128"), "networks (CIDR) whose PROXY header is believed", restart=True
     )
     xclient_from: tuple[str, ...] = setting((), "networks (CIDR) that may use XCLIENT and XFORWARD", restart=True)
-    mechanisms: tuple[str, ...] = setting((), "SASL mechanisms offered here; empty: all that the store can serve")
-    without: tuple[str, ...] = setting((), 'ESMTP extensions that are not announced here, as in ["CHUNKING"]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +95,7 @@ class Limits:
     minimum_rate: int = setting(1024, "at which content must come, averaged; 0 is any", unit=BYTES_PER_SECOND)
     rate_window: float = setting(60.0, "over which the rate is averaged", unit=SECONDS)
     hook_budget: float = setting(30.0, "after which a hook that still runs is logged", unit=SECONDS)
+    without: tuple[str, ...] = setting((), 'ESMTP extensions that are not announced, as in ["CHUNKING"]')
     bare_lf: str = setting("refuse", "a bare CR or LF in content", one_of=("refuse", "normalise"))
     timeouts: Timeouts = setting(Timeouts, "how long to wait")
 

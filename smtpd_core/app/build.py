@@ -1,0 +1,308 @@
+"""The daemon put together: settings in, a server with its delivery out. The one place where the rooms meet.
+
+    bind()      listening sockets, while the process may still use low ports
+    start()     certificates, accounts, spool, queue; recovery; then clients are served
+    reload()    what can change while it runs, changes; what can't is told
+    stop()      sessions end, what was promised is on disk, deliveries under way end
+
+Rule: everything that can fail for the settings fails in bind() or start(), and leaves nothing behind.
+Thread: main.
+Not here: signals and privileges (life.py), the command (cmd_serve.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from certs.contexts import ServerContexts, arranged
+from certs.files import PairFiles
+from certs.issue import ensure_self_signed
+from certs.policy import ServerPolicy
+from smtpd_core.accounts import AccountStore
+from smtpd_core.accounts.extras import ExtraMissing
+from smtpd_core.accounts.senders import has_addresses, may_send_as
+from smtpd_core.app.keeping import Logged
+from smtpd_core.app.load import BadSettings
+from smtpd_core.app.logs import transcript_logger
+from smtpd_core.app.relaying import Delivery
+from smtpd_core.app.routing import Routing
+from smtpd_core.app.sanity import is_host_name
+from smtpd_core.app.settings import Listener as ListenerSection
+from smtpd_core.app.settings import Settings
+from smtpd_core.app.stores import open_accounts
+from smtpd_core.net import Door, GuardSettings, ListenerSettings, Timeouts
+from smtpd_core.net.listeners import Listener, bind, inherited_descriptors
+from smtpd_core.server import SmtpServer
+from smtpd_core.server.session import Session
+from smtpd_core.server.verdicts import Accept, Verdict
+from smtpd_core.wire.envelope import MailParameters, Recipient
+from smtpd_core.wire.replies import Reply
+
+log = logging.getLogger(__name__)
+
+_ACCEPT = Accept()
+
+not_your_address_553 = Reply(553, "5.7.1", "Not an address of the user that is logged in")
+
+
+class Daemon:
+    """See the module."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings = complete(settings)
+        self.listeners: list[Listener] = []
+        self.accounts: AccountStore | None = None
+        self.contexts: ServerContexts | None = None
+        self.server: SmtpServer | None = None
+        self._doors = [self._door(one) for one in settings.listener]
+        self._delivery: Delivery | None = None
+        self._routing: Routing | None = None
+
+    # -- its life
+
+    def bind(self) -> None:
+        """Raises OSError (a port is taken, or may not be used) and ValueError."""
+        inherited = inherited_descriptors(os.environ, os.getpid())
+        try:
+            for door in self._doors:
+                self.listeners += bind(door, inherited)
+        except BaseException:
+            self._close_listeners()
+            raise
+
+    def start(self) -> None:
+        """Raises OSError, ValueError and their like where the settings can't be served."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop(1.0)
+            self._close_listeners()
+            raise
+
+    def _start(self) -> None:
+        settings = self.settings
+        if any(one.tls != "none" for one in settings.listener):
+            self.contexts = contexts_of(settings)
+        self.accounts = self._open_accounts(settings)
+        self._routing = Routing(settings, self._has_account)
+        self._delivery = Delivery(settings, self._routing)
+        self._delivery.outbox.start()
+        if not self._delivery.outbox.delivers:
+            raise OSError(f"state: {settings.state}: another server uses this directory")
+        self.server = server = self._make_server(settings)
+        server._start(self.listeners)
+
+    def stop(self, timeout: float) -> bool:
+        """True where all ended in time. Idempotent, also after a failed start."""
+        deadline = time.monotonic() + timeout
+        ended = True
+        if self.server is not None:
+            ended = self.server.stop(timeout)
+        if self._delivery is not None:
+            ended &= self._delivery.outbox.stop(max(1.0, deadline - time.monotonic()))
+        return ended
+
+    def reload(self, settings: Settings) -> list[str]:
+        """Take over what can change; the keys that need a restart and keep their old values.
+
+        Raises what start() raises; then all is as it was.
+        """
+        assert self.server is not None and self._delivery is not None
+        settings = complete(settings)
+        left = list(needing_restart(self.settings, settings))
+        settings = kept(self.settings, settings)
+        accounts = self._open_accounts(settings)
+        contexts = contexts_of(settings) if self.contexts is not None else None
+        routing = Routing(settings, self._has_account)
+        # From here on nothing fails.
+        if contexts is not None and self.contexts is not None:
+            self.contexts = contexts
+        self.accounts = accounts
+        self._routing = routing
+        self._delivery.reload(settings, routing)
+        for name, value in properties(settings).items():
+            if getattr(self.server, name) != value:
+                setattr(self.server, name, value)
+        self.server.user_accounts = accounts
+        self.server.debug_log = transcript_logger(settings.log)
+        self.server.on_mail_from = self._judge_sender if settings.accounts.sender_rule != "off" else None
+        self.settings = settings
+        return left
+
+    # -- parts
+
+    def _make_server(self, settings: Settings) -> SmtpServer:
+        assert self._delivery is not None
+        server = SmtpServer(
+            listeners=[door.settings for door in self._doors],
+            timeout=settings.limits.timeouts.command,
+            session_timeout=settings.limits.timeouts.session,
+            timeouts=timeouts_of(settings),
+            hook_budget=settings.limits.hook_budget,
+            guard=guard_of(settings),
+            user_accounts=self.accounts,
+            outbox=Logged(self._delivery.outbox),
+            debug_log=transcript_logger(settings.log),
+            **properties(settings),
+        )
+        server.on_recipient_to(self._judge)
+        server.on_mail_from = self._judge_sender if settings.accounts.sender_rule != "off" else None
+        return server
+
+    def _judge(self, session: Session, recipient: Recipient) -> Verdict:
+        """At RCPT: an accept of ours is the rule that lets the outbox take it."""
+        assert self._routing is not None
+        return self._routing.judge(recipient.address, session.address, session.user_name) or _ACCEPT
+
+    def _judge_sender(self, session: Session, sender: str, parameters: MailParameters) -> Verdict:
+        """At MAIL, where [accounts] sender_rule is not off."""
+        account = session.user
+        if account is None or not has_addresses(account) or may_send_as(account, sender):
+            return None
+        log.warning(
+            "%s: %s sends as <%s>, which is not an address of that account", session.id, account.user_name, sender
+        )
+        return not_your_address_553 if self.settings.accounts.sender_rule == "enforce" else None
+
+    def _has_account(self, user: str) -> bool:
+        return self.accounts is not None and self.accounts.account(user) is not None
+
+    def _open_accounts(self, settings: Settings) -> AccountStore | None:
+        try:
+            return open_accounts(settings.accounts)
+        except (ValueError, OSError, ExtraMissing) as error:
+            raise BadSettings([f"accounts.store: {error}"]) from None
+
+    def _door(self, section: ListenerSection) -> Door:
+        settings = listener_of(section)
+        if section.tls == "none":
+            return Door(settings)
+        return Door(settings, open_tls=lambda: self._contexts().stream())
+
+    def _contexts(self) -> ServerContexts:
+        assert self.contexts is not None
+        return self.contexts
+
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+        self.listeners = []
+
+
+def complete(settings: Settings) -> Settings:
+    """The settings with the system's name where they have none."""
+    if settings.hostname:
+        return settings
+    name = platform.node()
+    return replace(settings, hostname=name if name.isascii() and is_host_name(name) else "localhost")
+
+
+def listener_of(section: ListenerSection) -> ListenerSettings:
+    return ListenerSettings(
+        bind=section.bind,
+        service=section.service,
+        tls=section.tls,
+        auth=section.auth,
+        proxy_protocol=section.proxy_protocol,
+        proxy_from=section.proxy_from,
+        xclient_from=section.xclient_from,
+    )
+
+
+def timeouts_of(settings: Settings) -> Timeouts:
+    limits, times = settings.limits, settings.limits.timeouts
+    return Timeouts(
+        greeting=times.greeting,
+        handshake=times.handshake,
+        command=times.command,
+        data=times.data,
+        login=times.login,
+        session=times.session,
+        hook_wait=times.hook_wait,
+        minimum_rate=limits.minimum_rate,
+        rate_window=limits.rate_window,
+    )
+
+
+def guard_of(settings: Settings) -> GuardSettings:
+    guard, limits = settings.guard, settings.limits
+    return GuardSettings(
+        max_connections=limits.max_connections,
+        max_per_source=limits.max_connections_per_source,
+        max_per_prefix=guard.max_per_prefix,
+        connections_per_period=guard.connections_per_period,
+        messages_per_period=guard.messages_per_period,
+        period=guard.period,
+        allow=guard.allow,
+        block=guard.block,
+        allow_only=guard.allow_only,
+        exempt=(*guard.exempt, *settings.relay.allow_networks),
+        login_delay=guard.login_delay,
+        lock_out_after=guard.lock_out_after,
+        lock_out_period=guard.lock_out_period,
+    )
+
+
+def properties(settings: Settings) -> dict[str, Any]:
+    """The server's properties that may change while it runs."""
+    limits, accounts = settings.limits, settings.accounts
+    return {
+        "server_name": settings.hostname,
+        "max_thread_count": settings.threads.max,
+        "min_thread_count": settings.threads.min,
+        "max_recipients": limits.max_recipients,
+        "max_data_size": limits.max_message_size,
+        "max_errors": limits.max_errors,
+        "max_received": limits.max_received,
+        "bare_line_ends": limits.bare_lf,
+        "auth_mechanisms": accounts.mechanisms,
+        "without_extensions": limits.without,
+        "clear_text_without_tls": accounts.cleartext_without_tls,
+        "case_insensitive": accounts.case_insensitive,
+    }
+
+
+def contexts_of(settings: Settings) -> ServerContexts:
+    """The certificates of the settings, or a self-signed one, made at first start. Raises CertificateError, OSError."""
+    tls = settings.tls
+    if tls.certificate:
+        files = [PairFiles(tls.certificate, tls.key)]
+    else:
+        certificate, key = ensure_self_signed(Path(settings.state) / "tls", settings.hostname)
+        files = [PairFiles(str(certificate), str(key))]
+    files += [PairFiles(host.certificate, host.key, names=(host.name,)) for host in tls.host]
+    default, hosts = arranged(files, [one.read() for one in files])
+    return ServerContexts(default, hosts, policy=ServerPolicy(minimum=tls.minimum))  # type: ignore[arg-type]
+
+
+# -- what a reload can't change
+
+
+def needing_restart(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """Keys of settings that differ and are read at the start only."""
+    for one in fields(old):
+        here = f"{key}.{one.name}" if key else one.name
+        before, after = getattr(old, one.name), getattr(new, one.name)
+        if is_dataclass(before):
+            yield from needing_restart(before, after, here)
+        elif before != after and (one.metadata["restart"] or one.name == "listener"):
+            yield here
+
+
+def kept(old: Any, new: Any) -> Any:
+    """The new settings with the old values of what can't change."""
+    values: dict[str, Any] = {}
+    for one in fields(old):
+        before = getattr(old, one.name)
+        if is_dataclass(before):
+            values[one.name] = kept(before, getattr(new, one.name))
+        elif one.metadata["restart"] or one.name == "listener":
+            values[one.name] = before
+    return replace(new, **values)

@@ -1,0 +1,153 @@
+"""`serve`: the daemon from its settings to its last word; without a configuration on the embedded defaults.
+
+Signals: TERM and INT drain and end with 0, a second one ends at once; HUP reloads settings, certificates, accounts and
+aliases, and opens the log file again. sd_notify hears READY, RELOADING, STOPPING and the watchdog's beat.
+Thread: main, which only waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+
+from certs.trouble import CertificateError
+from smtpd_core.accounts.extras import ExtraMissing
+from smtpd_core.app.build import Daemon, complete
+from smtpd_core.app.cmd_check import refuse
+from smtpd_core.app.first_mail import how_to_send
+from smtpd_core.app.life import Signals, drop_privileges, pid_file, prepare_state, room_for_connections
+from smtpd_core.app.load import BadSettings, from_table, load
+from smtpd_core.app.logs import LEVELS, start_log
+from smtpd_core.app.sanity import LOOPBACK, warnings
+from smtpd_core.app.settings import EMBEDDED, Limits, Listener, Settings
+from smtpd_core.net.notify import Supervisor
+from smtpd_core.threads import LogWriter
+
+log = logging.getLogger(__name__)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="F", help="a configuration; without one, the embedded defaults")
+    parser.add_argument(
+        "--listen", action="append", default=[], metavar="HOST:PORT", help="where to listen instead; may be given again"
+    )
+    parser.add_argument("--state", metavar="DIR", help="the directory of spool, queue and mail")
+    parser.add_argument("--hostname", metavar="N", help="our name in the banner and to other servers")
+    parser.add_argument("--smarthost", metavar="H:P", help="send all mail that is not ours on to this server")
+    parser.add_argument("--debug-log", action="store_true", help="log every dialogue, secrets masked")
+
+
+def run(options: argparse.Namespace) -> int:
+    name = options.config or "(defaults)"
+    settings = settings_of(options)
+    try:
+        settings = fitted(settings, name)
+        prepare_state(settings)
+        os.umask(int(settings.umask, 8))
+        signals = Signals()
+        daemon = Daemon(settings)
+        daemon.bind()
+        with pid_file(settings.pid_file):
+            drop_privileges(settings)
+            writer = start_log(settings.log)
+            try:
+                daemon.start()
+                return _serve(daemon, options, signals, writer)
+            finally:
+                writer.stop()
+    except (ValueError, ExtraMissing, CertificateError) as error:
+        raise BadSettings([f"{name}: {error}"]) from None
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """File, environment, then what the command line says. Raises BadSettings."""
+    name = options.config or "(defaults)"
+    settings = load(options.config, os.environ) if options.config else from_table({}, name, os.environ)
+    if not options.config and not settings.listener:
+        settings = replace(settings, listener=EMBEDDED.listener)
+    if options.listen:
+        first = settings.listener[0] if settings.listener else Listener()
+        settings = replace(settings, listener=tuple(replace(first, bind=bind) for bind in options.listen))
+    if options.state:
+        settings = replace(settings, state=options.state)
+    if options.hostname:
+        settings = replace(settings, hostname=options.hostname)
+    if options.smarthost:
+        relay = settings.relay
+        networks = relay.allow_networks or LOOPBACK
+        settings = replace(
+            settings, relay=replace(relay, enabled=True, smarthost=options.smarthost, allow_networks=networks)
+        )
+    if options.debug_log:
+        settings = replace(settings, log=replace(settings.log, transcript=True, level="debug"))
+    refuse(settings, name)
+    return complete(settings)
+
+
+def fitted(settings: Settings, name: str) -> Settings:
+    """As many connections as the system has descriptors for; fewer than were asked for is refused."""
+    wanted = settings.limits.max_connections
+    room = room_for_connections(wanted)
+    if room >= wanted:
+        return settings
+    if wanted != Limits().max_connections or room < 100:
+        raise BadSettings(
+            [
+                f"{name}: limits.max_connections: the system's limit of descriptors holds {room} connections,"
+                f" not {wanted}; raise it (LimitNOFILE=, ulimit -Hn) or lower the setting"
+            ]
+        )
+    return replace(settings, limits=replace(settings.limits, max_connections=room))
+
+
+def _serve(daemon: Daemon, options: argparse.Namespace, signals: Signals, writer: LogWriter) -> int:
+    supervisor = Supervisor(os.environ)
+    for warning in warnings(daemon.settings):
+        log.warning("%s", warning)
+    addresses = [(one.door.settings.service, one.text) for one in daemon.listeners]
+    for service, text in addresses:
+        print(f"listening {service} {text}")
+    for line in how_to_send(daemon.settings, addresses):
+        print(line)
+    sys.stdout.flush()
+    log.info("serving, process %d", os.getpid())
+    supervisor.tell("READY=1", f"MAINPID={os.getpid()}")
+    beat = supervisor.watchdog / 2
+    while True:
+        number = signals.wait(beat or None)
+        if number is None:
+            supervisor.tell("WATCHDOG=1")
+        elif number == signal.SIGHUP:
+            supervisor.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            _reload(daemon, options, writer)
+            supervisor.tell("READY=1")
+        else:
+            break
+    signals.end_at_once()
+    supervisor.tell("STOPPING=1")
+    log.info("stopping: %d sessions may finish", daemon.server.connection_count if daemon.server else 0)
+    if not daemon.stop(daemon.settings.limits.timeouts.stop):
+        log.warning("not all ended in time; what was promised is on disk")
+    log.info("stopped")
+    return 0
+
+
+def _reload(daemon: Daemon, options: argparse.Namespace, writer: LogWriter) -> None:
+    """A bad new configuration is reported, and the old one stays."""
+    writer.reopen()
+    try:
+        left = daemon.reload(settings_of(options))
+    except (BadSettings, OSError, ValueError, ExtraMissing, CertificateError) as error:
+        for line in str(error).splitlines():
+            log.error("reload refused, everything stays as it was: %s", line)
+        return
+    for room in ("smtpd_core", "relay", "certs"):
+        logging.getLogger(room).setLevel(LEVELS[daemon.settings.log.level])
+    for key in left:
+        log.warning("reload: %s needs a restart and keeps its old value", key)
+    log.info("reloaded")

@@ -1,0 +1,48 @@
+"""What a newcomer is told: how to send a first mail, and where it will lie."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from smtpd_core.app.routing import Routing
+from smtpd_core.app.settings import Settings
+
+
+def how_to_send(settings: Settings, addresses: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Lines for the terminal. `addresses` are (service, HOST:PORT) of the listeners."""
+    server = next((_reachable(text) for service, text in addresses if service == "mx" and ":" in text), "")
+    if not server or server.startswith("unix:"):
+        return
+    host, _, port = server.rpartition(":")
+    to = _somebody(settings)
+    yield ""
+    yield "send a first mail with one of:"
+    yield f"  {Path(sys.executable).name} -m smtpd_core send --to {to} --server {server}"
+    yield f"  swaks --to {to} --server {server}"
+    yield (
+        f"  {Path(sys.executable).name} -c \"import smtplib; smtplib.SMTP('{host}', {port})"
+        f".sendmail('me@example.test', ['{to}'], 'Subject: hello\\n\\nhello')\""
+    )
+    yield _where(settings, to)
+    yield ""
+
+
+def _reachable(text: str) -> str:
+    return text.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
+
+
+def _somebody(settings: Settings) -> str:
+    for name, domain in settings.domains.items():
+        user = next((one for one in domain.users if one not in ("any", "accounts")), "postmaster")
+        return f"{user}@{'example.test' if name == '*' else name}"
+    return "you@example.test"
+
+
+def _where(settings: Settings, to: str) -> str:
+    destination = Routing(settings).routes.destination(to)
+    scheme, _, where = destination.partition(":")
+    if scheme == "maildir":
+        return f"it will lie in {Path(where).absolute() / 'new'}"
+    return f"it will go on to {destination}"
