@@ -18,6 +18,8 @@ from typing import BinaryIO
 
 from relay.agents.agent import Agent
 from relay.agents.maildir import MaildirAgent
+from relay.agents.mbox import MboxAgent
+from relay.agents.pipe import PipeAgent
 from relay.agents.refuse import RefuseAgent
 from relay.agents.smtp import SmtpAgent
 from relay.bell import Bell
@@ -162,6 +164,8 @@ class Outbox:
         )
         agents: dict[str, Agent] = {
             "maildir": MaildirAgent(self.relaying.hello, self._mailbox_of),
+            "mbox": MboxAgent(self._mailbox_of),
+            "pipe": PipeAgent(mailbox_of=self._mailbox_of),
             "refuse": RefuseAgent(),
             "mx": smtp,
             "smtp": smtp,

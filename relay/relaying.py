@@ -77,10 +77,11 @@ class Customs:
         with self._lock:
             manners = self._made.get(key)
             if manners is None:
-                manners = self._made[key] = self._manners(way, scheme == "lmtp")
+                manners = self._made[key] = self.manners(way, scheme == "lmtp")
         return manners
 
-    def _manners(self, way: Way, is_lmtp: bool) -> Manners:
+    def manners(self, way: Way, is_lmtp: bool = False) -> Manners:
+        """Manners for a way, made anew."""
         relaying = self.relaying
         # An LMTP hop is usually the mailbox store on this machine; TLS only where it is asked for.
         policy = way.tls or (TlsPolicy(TlsLevel.NONE) if is_lmtp else relaying.tls)

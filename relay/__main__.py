@@ -1,0 +1,90 @@
+"""`python -m relay mx DOMAIN`: the delivery plan as it would be taken; `python -m relay schedule`: the retries."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Sequence
+
+from relay.mx import Planner
+from relay.plan import NoRoute
+from relay.relaying import Relaying
+from relay.retry import RetryPolicy, is_time_to_warn, schedule
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m relay", description="how mail is sent on")
+    commands = parser.add_subparsers(dest="command", required=True)
+    mx = commands.add_parser("mx", help="the mail servers of a domain, in the order they would be tried")
+    mx.add_argument("domain", help="a domain, or an address literal in brackets")
+    mx.add_argument("--dns-server", default="", metavar="HOST[:PORT]", help="ask this server, not the system's")
+    mx.add_argument("--smarthost", default="", metavar="HOST:PORT", help="plan for a smart host instead")
+    mx.add_argument("--port", type=int, default=25, help="of the mail servers (25)")
+    mx.add_argument("--hostname", default=platform.node() or "localhost", help="our own name among the servers")
+    plan = commands.add_parser("schedule", help="when a message is tried, warned of and given up")
+    plan.add_argument("--retry", default="", metavar="5m,10m,...", help="waits; the last repeats")
+    plan.add_argument("--expire", default="", metavar="5d", help="when a message is given up")
+    plan.add_argument("--delay-warning", default="", metavar="4h", help="when its sender is warned; 0 is never")
+    options = parser.parse_args(arguments)
+    try:
+        return _mx(options) if options.command == "mx" else _schedule(options)
+    except ValueError as error:
+        print(f"python -m relay: {error}", file=sys.stderr)
+        return 2
+
+
+def _mx(options: argparse.Namespace) -> int:
+    """0 for a plan, 1 where there is none for sure, 75 (EX_TEMPFAIL) where nobody knows now."""
+    relaying = Relaying(hello=options.hostname, dns_server=options.dns_server, port=options.port)
+    destination = f"smtp:{options.smarthost}" if options.smarthost else f"mx:{options.domain}"
+    try:
+        plan = Planner(relaying).plan(destination)
+    except NoRoute as error:
+        for step in error.steps:
+            print(step)
+        print(f"{'undeliverable' if error.permanent else 'not now'}: {error} ({error.enhanced})")
+        return 1 if error.permanent else 75
+    for step in plan.steps:
+        print(step)
+    return 0
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    default = RetryPolicy()
+    policy = RetryPolicy(
+        schedule=tuple(map(seconds, options.retry.split(","))) if options.retry else default.schedule,
+        expire=seconds(options.expire) if options.expire else default.expire,
+        delay_warning=seconds(options.delay_warning) if options.delay_warning else default.delay_warning,
+    )
+    moments = schedule(policy)
+    warnings = [n for n, moment in enumerate(moments, 1) if is_time_to_warn(policy, n, 0.0, moment)]
+    for number, moment in enumerate(moments, 1):
+        notes = ["the sender is warned"] if number in warnings[:1] else []
+        if number == len(moments):
+            notes.append("the last: then it is given up and returned")
+        print(f"attempt {number:3}  after {spoken(moment)}{'  ' if notes else ''}{'; '.join(notes)}")
+    print(f"each wait is stretched at random by up to {policy.jitter:.0%}")
+    return 0
+
+
+def seconds(text: str) -> float:
+    """ "90", "30s", "5m", "2h", "5d". Raises ValueError."""
+    text = text.strip()
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in _UNITS else (text, "s")
+    try:
+        return float(number) * _UNITS[unit]
+    except ValueError:
+        raise ValueError(f"{text!r} is no duration; write 90, 30s, 5m, 2h or 5d") from None
+
+
+def spoken(moment: float) -> str:
+    days, rest = divmod(int(moment), 86_400)
+    hours, rest = divmod(rest, 3600)
+    return f"{days}d {hours:02}:{rest // 60:02}:{rest % 60:02}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
