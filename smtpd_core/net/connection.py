@@ -21,7 +21,7 @@ from smtpd_core.net.settings import Door, Peer, TlsSide
 from smtpd_core.threads import HookMeter, Ticket, Turn
 
 if TYPE_CHECKING:
-    from smtpd_core.net.reactor import House
+    from smtpd_core.net.house import House
 
 log = logging.getLogger(__name__)
 

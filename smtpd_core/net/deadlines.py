@@ -9,6 +9,7 @@ Thread: the leader of the reactor only.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Protocol
 
 _TICKS = 8  # in a second
@@ -70,3 +71,14 @@ class Deadlines:
         for timed in again:
             self.arm(timed, now)
         return late
+
+
+class Alarm:
+    """A deadline that belongs to no connection."""
+
+    __slots__ = ("act", "due", "tick")
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+        self.due = 0.0
+        self.tick = 0

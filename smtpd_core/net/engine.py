@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from smtpd_core.net import embedding
 from smtpd_core.net.conversation import Conversation
 from smtpd_core.net.guard import Guard
+from smtpd_core.net.house import House, OpenConversation
 from smtpd_core.net.listeners import Listener, bind, inherited_descriptors
 from smtpd_core.net.poller import Poller, best_poller
-from smtpd_core.net.reactor import House, OpenConversation, Reactor
+from smtpd_core.net.reactor import Reactor
 from smtpd_core.net.settings import Door, Timeouts
 from smtpd_core.threads import Lock, ThreadPool
 
@@ -97,7 +98,7 @@ class Engine:
             flow = f"s-{int(time.time()) & 0xFFFFFF:x}{os.getpid() & 0xFFFF:x}-"
             self._reactor = Reactor(self._house, self.pool, poller, listeners, flow)
             try:
-                self._reactor.resume_accepting()
+                self._reactor.accepting.resume()
                 self.pool.serve(self._reactor)
             except BaseException:
                 self._state = _STOPPED
@@ -160,10 +161,10 @@ class Engine:
 
     def pause(self) -> None:
         """Take no newcomers; they wait in the system's backlog. Sessions go on."""
-        self._post(lambda reactor: reactor.pause(True))
+        self._post(lambda reactor: reactor.accepting.pause(True))
 
     def resume(self) -> None:
-        self._post(lambda reactor: reactor.pause(False))
+        self._post(lambda reactor: reactor.accepting.pause(False))
 
     def resize(self, min_threads: int, max_threads: int) -> None:
         """New thread counts, also while running."""
@@ -200,7 +201,8 @@ class Engine:
     @property
     def figures(self) -> Figures:
         """What the engine counts; a snapshot."""
-        reactor, pool = self._reactor, self.pool
+        pool = self.pool
+        waiting = self._reactor.waiting if self._reactor is not None else None
         return Figures(
             connections=self.connection_count,
             refused=self.guard.refused,
@@ -208,10 +210,10 @@ class Engine:
             hooks_running=pool.slots_held,
             stepped_down=pool.stepped_down,
             deposed=pool.deposed,
-            waiting=reactor.in_line if reactor else 0,
-            waited=reactor.waited_count if reactor else 0,
-            waited_seconds=reactor.waited_seconds if reactor else 0.0,
-            waited_longest=reactor.waited_longest if reactor else 0.0,
+            waiting=waiting.count if waiting else 0,
+            waited=waiting.waited if waiting else 0,
+            waited_seconds=waiting.seconds if waiting else 0.0,
+            waited_longest=waiting.longest if waiting else 0.0,
         )
 
     # -- parts

@@ -6,21 +6,19 @@ Rule 3: a descriptor is armed while the reactor owns its connection. Where a con
         the waiting list it is taken off the poller when the poll first reports it, not before: most are back before
         anything comes, and two system calls for each message are saved.
 Thread: lead() in the leader; poke() and mailbox from any.
-Not here: what a turn does (connection.py), who may connect (guard.py).
+Not here: what a turn does (connection.py), newcomers (accepting.py), the line for a thread (waiting.py).
 """
 
 from __future__ import annotations
 
-import errno
-import itertools
 import logging
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from smtpd_core.net.accepting import Accepting
 from smtpd_core.net.connection import (
     CLOSED,
     DONT_WAIT,
@@ -37,75 +35,28 @@ from smtpd_core.net.connection import (
     Connection,
     Outcome,
 )
-from smtpd_core.net.conversation import Conversation, Pause, WaitFor, Wish
-from smtpd_core.net.deadlines import Deadlines
-from smtpd_core.net.guard import BLOCKED_554, Guard
+from smtpd_core.net.conversation import Pause, WaitFor, Wish
+from smtpd_core.net.deadlines import Alarm, Deadlines
+from smtpd_core.net.house import House
 from smtpd_core.net.listeners import Listener
 from smtpd_core.net.poller import READ, Poller
 from smtpd_core.net.poller import WRITE as WRITABLE
-from smtpd_core.net.settings import ListenerSettings, Peer, Timeouts
-from smtpd_core.threads import HookMeter, PollMailbox, Post, Share, ThreadPool, Ticket, Turn
+from smtpd_core.net.waiting import WaitingList
+from smtpd_core.threads import PollMailbox, Post, ThreadPool, Ticket, Turn
 
 log = logging.getLogger(__name__)
-
-OpenConversation = Callable[[Peer, ListenerSettings, str], Conversation]
 
 # A turn that ended in another thread, a ticket that is resolved, or something for the leader to do.
 Letter = Connection | Callable[[], None]
 
 NEED_BYTES, GO_ON, NEED_SLOT = Wish.NEED_BYTES, Wish.GO_ON, Wish.NEED_SLOT
 
-# Newcomers taken from one listener before the others have their turn.
-_ACCEPT_BATCH = 64
-
-# Where several processes accept, each leaves something for the others.
-_SHARED_BATCH = 2
-
 # What a refused client may still send before its connection is closed under it.
 _LINGER_BYTES = 262_144
 _LINGERERS = 1024
 
-# Descriptors are exhausted: nobody is accepted for so long. Closing a connection ends the pause at once.
-_ACCEPT_PAUSE = 1.0
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
 # After the deadline of stop: for the 421s and the close hooks.
 _LAST_WORDS = 0.2
-
-_INHERITS_NODELAY = sys.platform == "linux"
-
-
-class House:
-    """What all connections of a reactor share. Thread: any; nothing here changes after start."""
-
-    __slots__ = ("batch_size", "guard", "handshake_meter", "open_conversation", "timeouts")
-
-    def __init__(
-        self, open_conversation: OpenConversation, timeouts: Timeouts, guard: Guard, batch_size: int = 65_536
-    ) -> None:
-        self.open_conversation = open_conversation
-        self.timeouts = timeouts
-        self.guard = guard
-        self.batch_size = batch_size
-        self.handshake_meter = HookMeter("tls handshake")
-
-    def admit_source(self, connection: Connection) -> bytes | None:
-        """The source rules for a client behind a proxy, once its header said who it is. None lets it in."""
-        refusal = self.guard.admit_source(connection.peer.address, time.monotonic())
-        if refusal is None:
-            connection.counted_as = connection.peer.address
-        return refusal
-
-
-class Alarm:
-    """A deadline of the reactor itself."""
-
-    __slots__ = ("act", "due", "tick")
-
-    def __init__(self, act: Callable[[], None]) -> None:
-        self.act = act
-        self.due = 0.0
-        self.tick = 0
 
 
 class Reactor:
@@ -115,19 +66,12 @@ class Reactor:
         self.house = house
         self.pool = pool
         self.poller = poller
-        self.listeners = listeners
         self.mailbox: PollMailbox[Letter] = PollMailbox(poller.ring)
         self.finished = Ticket()
         self.connections: set[Connection] = set()
-        self.waited_count = 0
-        self.waited_seconds = 0.0
-        self.waited_longest = 0.0
-        self._flow = flow
-        self._numbers = itertools.count(1)
         self._at: dict[int, Connection | Listener] = {}
         self._ready: deque[Connection] = deque()
-        self._lines: dict[Share | None, deque[Connection]] = {}
-        self._in_line = 0
+        self.waiting = WaitingList(pool)
         self._lingerers = 0
         self._deadlines = Deadlines()
         self._now = time.monotonic()
@@ -137,10 +81,8 @@ class Reactor:
         }
         self._is_stopping = False
         self._is_over = False
-        self._is_accepting = False
-        self._accept_again = Alarm(self.resume_accepting)
         self._stop_alarm = Alarm(self._halt)
-        self._is_paused = False
+        self.accepting = Accepting(house, poller, self._deadlines, listeners, self._at, self._welcome, flow)
         self._is_halted = False
         self._draining: list[Connection] = []
 
@@ -163,11 +105,6 @@ class Reactor:
                 self._settle(connection, after)
             self._gather(post)
 
-    @property
-    def in_line(self) -> int:
-        """Sessions that wait for a thread now."""
-        return self._in_line
-
     def poke(self) -> None:
         """A slot is free and somebody waits for one."""
         self.mailbox.poke()
@@ -185,8 +122,9 @@ class Reactor:
         if letters:
             self._now = time.monotonic()
             self._open(letters)
-        if self._in_line:
-            self._serve_lines(post)
+        if self.waiting.count:
+            for connection in self.waiting.call(post, time.monotonic()):
+                self._make_ready(connection)
         if self._is_over:
             return
         timeout = 0.0 if ready or letters else self._deadlines.wait(time.monotonic())
@@ -197,7 +135,7 @@ class Reactor:
             if isinstance(found, Connection):
                 self._rouse(found, mask)
             elif found is not None:
-                self._accept(found)
+                self.accepting.accept(found, now)
         if self._draining:
             self._drain_all()
         self._open(self.mailbox.take_all())  # also says that the reader is awake, so that nobody rings in vain
@@ -265,7 +203,9 @@ class Reactor:
         elif after is LINGER:
             self._linger(connection)
         elif after is NEED_SLOT:
-            self._queue_up(connection)
+            connection.state = WAITING
+            if self.waiting.join(connection, self._now):
+                self._set_due(connection, self.house.timeouts.hook_wait)
         elif isinstance(after, Pause):
             connection.state = PAUSED
             self._set_due(connection, after.seconds or 0.001)
@@ -330,38 +270,6 @@ class Reactor:
             self.poller.remove(connection.fd)
             connection.mask = 0
 
-    # -- the waiting list
-
-    def _line_of(self, connection: Connection) -> deque[Connection]:
-        wanted = connection.wanted
-        return self._lines.setdefault(wanted.share if wanted is not None else None, deque())
-
-    def _queue_up(self, connection: Connection) -> None:
-        line = self._line_of(connection)
-        connection.state = WAITING
-        self._in_line += 1
-        if connection.waits_since:
-            line.appendleft(connection)  # it was at the head and somebody else was faster
-        else:
-            connection.waits_since = self._now
-            line.append(connection)
-            self._set_due(connection, self.house.timeouts.hook_wait)
-            self.waited_count += 1
-
-    def _serve_lines(self, post: Post) -> None:
-        """Let the head of each line try again where there is room. Called before every poll, with the mailbox set to
-        ring, so that a slot freed from now on wakes the poll."""
-        for line in self._lines.values():
-            if line and self.pool.has_room(post, line[0].wanted):
-                self._leave_line(line.popleft())
-
-    def _leave_line(self, connection: Connection) -> None:
-        self._in_line -= 1
-        waited = self._now - connection.waits_since
-        self.waited_seconds += waited
-        self.waited_longest = max(self.waited_longest, waited)
-        self._make_ready(connection)
-
     # -- deadlines
 
     def _expire(self, now: float) -> None:
@@ -383,9 +291,8 @@ class Reactor:
             connection.readable = True  # what came meanwhile is an early talker's, or the next command
             self._make_ready(connection)
         elif state == WAITING:
-            connection.late = "slot"
-            self._line_of(connection).remove(connection)
-            self._leave_line(connection)
+            self.waiting.leave(connection, now)
+            self._make_late(connection, "slot")
         elif state == ON_TICKET:
             if connection.ticket is not None and connection.ticket.withdraw():
                 connection.ticket = None
@@ -397,97 +304,12 @@ class Reactor:
         connection.late = what
         self._make_ready(connection)
 
-    # -- accepting
+    # -- the life of a connection here
 
-    def _accept(self, listener: Listener) -> None:
-        """Take newcomers while there are some; how many are tried grows and shrinks with how many came last time,
-        because a try in vain costs as much as accepting."""
-        for _ in range(listener.burst):
-            try:
-                sock, address = listener.socket.accept()
-            except BlockingIOError:
-                listener.burst = max(1, listener.burst // 2)
-                return
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTORS:
-                    self._pause_for_descriptors(error)
-                    return
-                continue  # the newcomer is gone already, or its network failed: accept(2), "Error handling"
-            self._welcome(listener, sock, address)
-        listener.burst = min(_SHARED_BATCH if listener.is_shared else _ACCEPT_BATCH, listener.burst * 2)
-
-    def _welcome(self, listener: Listener, sock: socket.socket, address: object) -> None:
-        if not DONT_WAIT:
-            sock.setblocking(False)
-        door = listener.door
-        host, port = _host_and_port(address)
-        if not _INHERITS_NODELAY and host:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if door.settings.proxy_protocol and not listener.trusts(host):
-            log.warning("%s is no trusted proxy of listener %s", host, listener.text)
-            self._refuse(sock, BLOCKED_554)
-            return
-        refusal = self.house.guard.admit(host, self._now, door.settings.proxy_protocol)
-        if refusal is not None:
-            self._refuse(sock, b"" if door.settings.tls == "implicit" else refusal)
-            return
-        local = listener.address if isinstance(listener.address, tuple) else ("", 0)
-        peer = Peer(host, port, door.settings, local)
-        connection = Connection(self.house, sock, door, peer, f"{self._flow}{next(self._numbers):x}")
-        if not door.settings.proxy_protocol:
-            connection.counted_as = host
-        limit = self.house.timeouts.session
-        connection.session_due = self._now + limit if limit else 0.0
+    def _welcome(self, connection: Connection) -> None:
         self.connections.add(connection)
         self._at[connection.fd] = connection
         self._ready.append(connection)
-
-    def _refuse(self, sock: socket.socket, reply: bytes) -> None:
-        try:
-            if reply:
-                sock.send(reply, DONT_WAIT)
-            sock.close()
-        except OSError:
-            sock.close()  # it did not wait for the answer
-
-    def _pause_for_descriptors(self, error: OSError) -> None:
-        if self._is_accepting:
-            log.error("no descriptor for a new connection (%s): accepting pauses", error.strerror)
-            self.pause_accepting()
-        self._accept_again.due = self._now + _ACCEPT_PAUSE
-        self._deadlines.arm(self._accept_again, self._now)
-
-    def pause_accepting(self) -> None:
-        """Leader only."""
-        self._is_accepting = False
-        for listener in self.listeners:
-            if listener.is_armed:
-                listener.is_armed = False
-                self.poller.remove(listener.socket.fileno())
-
-    def resume_accepting(self) -> None:
-        """Leader only."""
-        self._accept_again.due = 0.0
-        self._deadlines.forget(self._accept_again)
-        if self._is_stopping or self._is_paused:
-            return
-        self._is_accepting = True
-        for listener in self.listeners:
-            if not listener.is_armed:
-                listener.is_armed = True
-                descriptor = listener.socket.fileno()
-                self._at[descriptor] = listener
-                self.poller.add(descriptor, READ, listener.is_shared)
-
-    def pause(self, is_paused: bool) -> None:
-        """By a letter: newcomers wait in the system's backlog, or are let in again."""
-        self._is_paused = is_paused
-        if is_paused:
-            self.pause_accepting()
-        else:
-            self.resume_accepting()
-
-    # -- closing
 
     def _drop(self, connection: Connection) -> None:
         """Close for good."""
@@ -500,8 +322,7 @@ class Reactor:
         self._at.pop(connection.fd, None)
         connection.socket.close()
         self._forget(connection)
-        if self._accept_again.due:
-            self.resume_accepting()
+        self.accepting.descriptor_is_free()
         if self._is_stopping and not self._at:
             self._finish()
 
@@ -548,11 +369,8 @@ class Reactor:
             if deadline is not None and (not self._stop_alarm.due or deadline < self._stop_alarm.due):
                 self._set_stop_alarm(deadline)
             return
-        self.pause_accepting()
         self._is_stopping = True
-        for listener in self.listeners:
-            self._at.pop(listener.socket.fileno(), None)
-            listener.close()
+        self.accepting.close()
         if deadline is not None:
             self._set_stop_alarm(deadline)
         for connection in list(self.connections):
@@ -595,8 +413,7 @@ class Reactor:
             connection.late = "send" if connection.unsent else "halt"
         else:
             if state == WAITING:
-                self._line_of(connection).remove(connection)
-                self._in_line -= 1
+                self.waiting.leave(connection, self._now)
             elif state == ON_TICKET and connection.ticket is not None:
                 connection.ticket.withdraw()
                 connection.ticket = None
@@ -635,11 +452,3 @@ class Reactor:
                 letter.socket.close()
         self.poller.close()
         self.finished.resolve()
-
-
-def _host_and_port(address: object) -> tuple[str, int]:
-    """ "" for a unix socket; an IPv4 client on a dual-stack socket appears as IPv4."""
-    if not isinstance(address, tuple):
-        return "", 0
-    host: str = address[0]
-    return (host[7:] if host.startswith("::ffff:") else host), address[1]
