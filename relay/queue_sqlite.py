@@ -84,6 +84,8 @@ class SqliteQueue:
             self._seq = self._first_seq = (self._db.execute(sql.LAST_SEQ).fetchone()[0] or 0) + 1
             # Tokens of an earlier run never fit one of this run.
             self._lease: int = self._db.execute(sql.NEW_RUN).fetchone()[0] << 32
+            for lane in {lane for (lane,) in self._db.execute(sql.ABANDONED).fetchall()}:
+                self._db.execute(sql.LANE_DUE, (lane,))
             self._db.execute(sql.UNUSED_LANES)
             self._remove_strays()
         except BaseException:

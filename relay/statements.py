@@ -2,7 +2,8 @@
 
 A lane is one destination at one rank (priority); its `next_due` is exactly the earliest next_attempt of its waiting
 recipients, so who is due is found without looking at recipients. A claimed recipient keeps waiting with next_attempt
-set to the end of its lease, so an expired lease needs no sweep. Recipients of state WAITING alone are ever claimed.
+set to the end of its lease, so an expired lease needs no sweep; leases of an earlier run end when the file is opened.
+Recipients of state WAITING alone are ever claimed.
 """
 
 from __future__ import annotations
@@ -154,6 +155,8 @@ DROP = (
     "DELETE FROM recipients WHERE message = ?",
     "DELETE FROM messages WHERE seq = ?",
 )
+# Whoever holds the lock is alone: claims of an earlier run are nobody's, and due at once.
+ABANDONED = "UPDATE recipients SET next_attempt = 0, lease = 0 WHERE lease != 0 AND state = 0 RETURNING lane"
 BODY = "SELECT file, content FROM messages WHERE id = ?"
 IDS_OF_FILES = "SELECT id FROM messages WHERE file = 1"
 
