@@ -37,6 +37,14 @@ def was_resumed(connection: SSL.Connection) -> bool:
     return asked is not None and asked(connection._ssl) == 1
 
 
+def group_of(connection: SSL.Connection) -> str:
+    """The key exchange group by OpenSSL's name, or "" where this OpenSSL does not tell."""
+    try:
+        return connection.get_group_name() or ""
+    except NotImplementedError:
+        return ""
+
+
 def has_extended_master_secret(connection: SSL.Connection) -> bool:
     """RFC 7627; without it TLS 1.2 has no unique exporter (RFC 9266 section 4.2)."""
     asked = getattr(_lib, "SSL_get_extms_support", None)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts:
-    """`version` as OpenSSL names it ("TLSv1.3"), `cipher` the suite's name, `bits` its strength.
+    """`version` as OpenSSL names it ("TLSv1.3"), `cipher` the suite's name, `bits` its strength,
+    `group` the key exchange ("X25519MLKEM768"), "" where OpenSSL does not tell.
 
     `server_name` is the SNI name or "". `bindings` maps a channel binding type ("tls-exporter", "tls-server-end-point")
     to its bytes. `peer_subject` and `peer_names` (SAN: dNSName, rfc822Name) are empty without a peer certificate;
@@ -18,6 +19,7 @@ class TlsFacts:
     version: str
     cipher: str
     bits: int = 0
+    group: str = ""
     server_name: str = ""
     alpn: str = ""
     resumed: bool = False

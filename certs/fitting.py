@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from certs.files import Pair, pem_of, read_certificates
+from certs.inspect import usages_of
 from certs.names import common_name
 from certs.policy import MODERN_CIPHERS, OLD_DEVICE_CIPHERS, TLS13_SUITES, VERSIONS, Version
 from certs.stream import Handshake
@@ -112,18 +113,29 @@ def read_revocation_lists(crl_file: str) -> list[x509.CertificateRevocationList]
         raise CertificateError(f"{crl_file} holds no revocation list in PEM or DER form") from None
 
 
-def note_and_go_on(connection: SSL.Connection, certificate: object, error: int, depth: int, is_good: int) -> bool:
+def note_and_go_on(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, is_good: int) -> bool:
     """A verify callback that refuses nothing: the facts will tell."""
-    noted = connection.get_app_data()
-    if isinstance(noted, Handshake) and error and not noted.verify_error:
-        noted.verify_error, noted.verify_depth = error, depth
+    if error and not _is_server_as_client(certificate, error, depth):
+        noted = connection.get_app_data()
+        if isinstance(noted, Handshake) and not noted.verify_error:
+            noted.verify_error, noted.verify_depth = error, depth
     return True
 
 
-def note_and_refuse(connection: SSL.Connection, certificate: object, error: int, depth: int, is_good: int) -> bool:
+def note_and_refuse(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, is_good: int) -> bool:
     """A verify callback that refuses what is not good, so that the peer gets the alert that says why."""
     note_and_go_on(connection, certificate, error, depth, is_good)
-    return bool(is_good)
+    return bool(is_good) or _is_server_as_client(certificate, error, depth)
+
+
+def _is_server_as_client(certificate: crypto.X509, error: int, depth: int) -> bool:
+    """A mail server that shows its server certificate as a client: public authorities no longer issue the usage
+    "client", so its absence says nothing. The chain is checked all the same."""
+    return (
+        error == SSL.X509VerificationCodes.ERR_INVALID_PURPOSE
+        and depth == 0
+        and "server" in usages_of(certificate.to_cryptography())
+    )
 
 
 def endpoint_of(certificate: x509.Certificate) -> bytes:

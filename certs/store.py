@@ -98,12 +98,12 @@ class CertificateStore:
     def items(self) -> list[StoredCertificate]:
         """All certificates, by name. A file that can't be read is left out; unreadable() names it."""
         found = []
-        for path in sorted(self.folder.glob("*.pem")):
+        for path in self.folder.glob("*.pem"):
             try:
                 found.append(self._read(path))
             except (CertificateError, OSError):
                 continue
-        return found
+        return sorted(found, key=lambda one: one.name)
 
     def unreadable(self) -> list[str]:
         """One line for each file that should be a certificate and is none."""

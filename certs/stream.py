@@ -228,6 +228,7 @@ class TlsStream:
             version=version,
             cipher=connection.get_cipher_name() or "",
             bits=connection.get_cipher_bits() or 0,
+            group=binding.group_of(connection),
             server_name=noted.server_name,
             alpn=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
             resumed=binding.was_resumed(connection),
