@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smtpd_core.wire import events
-from tests.support.transcript import play
+from smtpd_core.wire.stuffing import Stuffer
+from tests.support.transcript import octets, play
 from tests.wire.test_dialogue import ENVELOPE, HELLO
 
 SPELLINGS = [
@@ -132,3 +133,14 @@ def test_nul_in_content_is_kept_where_that_is_set():
         ENVELOPE + "C: DATA\nS: 354 End data with <CRLF>.<CRLF>\nC| a\\0b\\r\\n.\\r\\n\nS: 250 2.0.0 Ok", keep_nul=True
     )
     assert played.messages == [b"a\0b\r\n"]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 1000])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_nothing_of_it_goes_out_either(spelling: str, cut: int) -> None:
+    """What the client half sends has one end, and no bare CR or LF on the way to it."""
+    content = octets(f"first{spelling}{ATTACK}\\r\\n")
+    stuffer = Stuffer()
+    sent = b"".join(stuffer.stuffed(content[at : at + cut]) for at in range(0, len(content), cut)) + stuffer.finish()
+    assert sent.count(b"\r") == sent.count(b"\n") == sent.count(b"\r\n")
+    assert sent.index(b"\r\n.\r\n") == len(sent) - 5
