@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_SASL = 16_384
 
 _BAD = re.compile(rb"\x00|\r(?=[^\n])|\n(?<!\r\n)")
+_LF = re.compile(rb"\n")
 _AUTH = re.compile(rb"AUTH ", re.IGNORECASE)
 _HTTP = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE", "PRI"})
 
@@ -35,12 +36,12 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
     else:
         line = data[at : end - 1]
         p._at = p._scanned = end + 1
+        if b"\0" in line:
+            return p.complain(replies.bad_line_500)
     try:
         text = str(line, "utf-8")
     except UnicodeDecodeError:
         return p.complain(replies.not_text_500)
-    if "\0" in text:
-        return p.complain(replies.bad_line_500)
     verb, _, argument = text.partition(" ")
     command = p.table.get(verb)
     if command is None:
@@ -95,7 +96,9 @@ def _odd_line(p: ServerProtocol, limit: int) -> bytes | Event | Waiting | None:
         p._scanned -= p._at
         p._at = 0
     data, at = p._data, p._at
-    bad = _BAD.search(data, p._scanned)
+    # The pattern looks back by one octet; at the start of a line that octet is not the line's.
+    bad = _LF.match(data, at) if p._scanned == at else None
+    bad = bad or _BAD.search(data, p._scanned)
     end = data.find(b"\r\n", p._scanned)
     stop = bad.start() if bad else len(data)
     if 0 <= end < stop:

@@ -48,6 +48,24 @@ def test_a_crlf_may_lie_across_two_chunks():
     assert played.messages == [b".a\r\n.\r\n."]
 
 
+def test_a_line_feed_after_a_chunk_that_ends_in_cr_is_bare():
+    """The CR is the chunk's, so the LF begins the next command line and ends nothing."""
+    played = play(
+        ENVELOPE
+        + r"""
+        C: BDAT 2
+        C| a\r
+        S: 250 2.0.0 2 octets received
+        C| \nNOOP\r\n
+        S: 500 5.5.2 NUL, bare CR or bare LF in a command
+        C: BDAT 1 LAST
+        C| \n
+        S: 250 2.0.0 Ok
+    """
+    )
+    assert played.messages == [b"a\r\n"]
+
+
 def test_an_empty_message():
     assert play(ENVELOPE + "C: BDAT 0 LAST\nS: 250 2.0.0 Ok").messages == [b""]
 
