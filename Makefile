@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint types bench bench-quick help clean
+.PHONY: run test lint types bench bench-quick help clean fuzz diagram
 .DEFAULT_GOAL := help
 
 $(VENV)/.core: setup.cfg pyproject.toml
@@ -33,6 +33,14 @@ bench: $(VENV)/.test  ## compare with peers (WORKLOADS=W1,W3 PEERS=aiosmtpd RUNS
 
 bench-quick: $(VENV)/.test  ## the same in under two minutes
 	$(BIN)/python -m tests.bench.run --workloads "$(WORKLOADS)" --peers "$(PEERS)" --runs 1 --scale 0.3
+
+fuzz: $(VENV)/.test  ## a million cases of the protocol core (CASES=1000000 SEED=1); guided by coverage where atheris installs
+	-@$(BIN)/python -c "import atheris" 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --editable .[fuzz]
+	$(BIN)/python -m tests.wire.fuzz_core --cases $(or $(CASES),1000000) $(if $(SEED),--seed $(SEED))
+
+diagram: $(VENV)/.core  ## docs/dialogue.svg from the table of rules
+	$(BIN)/python docs/dialogue.py > docs/dialogue.svg
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
