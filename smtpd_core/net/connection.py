@@ -183,9 +183,11 @@ class Connection:
         if wish is None:
             wish = conversation.advance(turn)
             output = conversation.take_output()
-            if output and not self._send(output):
-                self.wish = wish
-                return self._finish(turn) if self.is_broken else WRITE
+            if output:
+                self.spoke = True
+                if not (self._send_raw(output) if self.tls is None else self._send_sealed(output)):
+                    self.wish = wish
+                    return self._finish(turn) if self.is_broken else WRITE
         if wish is NEED_BYTES:
             if self.half_closed:
                 return self._finish(turn)
@@ -280,10 +282,10 @@ class Connection:
         if self.conversation is not None:
             self.conversation.end_of_input(error)
 
-    def _send(self, output: bytes) -> bool:
-        """Send; True where all went out. What did not stays in `unsent`."""
-        self.spoke = True
-        if self.tls is not None and self.stage == _TALK:
+    def _send_sealed(self, output: bytes) -> bool:
+        """Through TLS where it is up; during the upgrade the last reply still goes plain."""
+        assert self.tls is not None
+        if self.stage == _TALK:
             try:
                 self.tls.write(output)
             except TlsError as error:
@@ -294,6 +296,7 @@ class Connection:
         return self._send_raw(output)
 
     def _send_raw(self, output: bytes) -> bool:
+        """Send; True where all went out. What did not stays in `unsent`."""
         if self.unsent:
             self.unsent += output
             return False

@@ -90,16 +90,17 @@ class Reactor:
 
     def lead(self, turn: Turn, post: Post) -> None:
         """Poll and run turns until the lead is lost or the reactor has stopped."""
-        ready = self._ready
+        ready, begin, end = self._ready, turn.begin, turn.end
         while not self._is_over:
             for _ in range(len(ready)):
                 connection = ready.popleft()
                 if connection.state != READY:
                     continue
                 connection.state = IN_TURN
-                turn.begin(post)
+                if begin(post):
+                    self.pool.wake_sentinel()
                 after = connection.run(turn)
-                if not turn.end():
+                if not end():
                     self._hand_back(connection, after, turn)
                     return
                 self._settle(connection, after)
@@ -179,6 +180,7 @@ class Reactor:
     # -- after a turn
 
     def _settle(self, connection: Connection, after: Outcome) -> None:
+        """What a turn wants, done by the leader."""
         if connection.waits_since and after is not NEED_SLOT:
             connection.waits_since = 0.0
         if self._is_halted and after not in (GO_ON, CLOSED, LINGER):

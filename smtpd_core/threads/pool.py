@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 from smtpd_core.threads.books import END, FOLLOW, Books, Lead, Pokes, Post, Successor, Worker
 from smtpd_core.threads.meter import HookMeter
@@ -33,14 +34,18 @@ class Turn:
     """What a thread shows to the connection whose turn it runs. One per thread.
 
     `flow_id` is set by the connection, for the watchdog's report. `wanted` is the hook that found no slot.
+    `begin(post)` and `end()` enclose each turn of a thread that leads; begin() is True where the pool's sentinel has
+    to be woken, end() while the thread still leads.
     """
 
-    __slots__ = ("_books", "_pool", "_worker", "entered_at", "flow_id", "wanted")
+    __slots__ = ("_books", "_pool", "_worker", "begin", "end", "entered_at", "flow_id", "wanted")
 
     def __init__(self, pool: ThreadPool, books: Books, worker: Worker) -> None:
         self._pool = pool
         self._books = books
         self._worker = worker
+        self.begin = books.begin  # not wrapped: these two are called for every turn
+        self.end = partial(books.end, worker)
         self.entered_at = 0.0
         self.flow_id = ""
         self.wanted: HookMeter | None = None
@@ -68,17 +73,6 @@ class Turn:
         meter = self._worker.meter
         if meter is not None:
             self.leave(meter)
-
-    # -- for whoever leads (a reactor)
-
-    def begin(self, post: Post) -> None:
-        """A turn of a connection begins in this thread, which leads."""
-        if self._books.begin(post):
-            self._pool.wake_sentinel()
-
-    def end(self) -> bool:
-        """The turn is over; True while this thread still leads."""
-        return self._books.end(self._worker)
 
 
 class ThreadPool:

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 
 import pytest
 
@@ -97,6 +98,21 @@ def test_a_reset_in_mid_handshake_harms_nobody(contexts):
         club.wait_until(lambda: len(club.closed) == len(club.talks))
         with TlsClient(engine.addresses[0]) as client:
             assert client.ask("x") == "250 x"
+
+
+def test_a_client_that_dribbles_a_command_under_tls_meets_the_same_deadline(contexts):
+    times = Timeouts(greeting=0.6)
+    with serving(Club(), door(contexts), timeouts=times) as engine, TlsClient(engine.addresses[0]) as client:
+        client.socket.settimeout(0.1)
+        data = b""
+        began = time.monotonic()
+        while not data and time.monotonic() - began < 10:
+            client.socket.sendall(b"x")
+            try:
+                data = client.socket.recv(100)
+            except TimeoutError:
+                pass
+        assert data == b"421 greeting\n"
 
 
 def test_nonsense_instead_of_a_handshake_is_answered_with_an_alert(contexts):
