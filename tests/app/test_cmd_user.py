@@ -1,58 +1,77 @@
-"""`user`, as its callers see it: a process of its own, the password on standard input."""
+"""`user`, as its callers see it: a command with the password on standard input, or asked for on a terminal."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
-import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from smtpd_core.accounts import hashing
 from smtpd_core.accounts.opening import open_store
+from smtpd_core.app.cli import main
 
 
-def user(*arguments: str, password: str = "", cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "smtpd_core", "user", *arguments],
-        input=password + "\n" if password else "",
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
+@dataclass
+class Told:
+    code: int
+    out: str
+    err: str
+
+
+User = Callable[..., Told]
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> User:
+    """The command in this process, in a folder of its own, with `password` as standard input."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hashing, "ARGON2_MEMORY_KIB", 64)
+
+    def call(*arguments: str, password: str = "") -> Told:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(password and password + "\n"))
+        before = os.umask(0o022)
+        try:
+            code = main(["user", *arguments])
+        finally:
+            os.umask(before)
+        return Told(code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.mark.parametrize("url", ["file:users.toml", "file:passwd", "sqlite:users.db"])
-def test_the_life_of_an_account(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_life_of_an_account(url: str, user: User, tmp_path: Path) -> None:
     at = ("--store", url)
-    made = user("add", *at, "ann", "--email", "ann@x.test", "--may-send-as", "@y.test", password="one", cwd=tmp_path)
-    assert (made.returncode, made.stderr) == (0, "")
-    assert user("check", *at, "ann", password="one", cwd=tmp_path).returncode == 0
-    assert user("check", *at, "ann", password="two", cwd=tmp_path).returncode == 1
-    again = user("add", *at, "ann", password="three", cwd=tmp_path)
-    assert again.returncode == 2 and "already" in again.stderr
-    assert user("passwd", *at, "ann", password="two", cwd=tmp_path).returncode == 0
-    assert user("check", *at, "ann", password="two", cwd=tmp_path).returncode == 0
-    listed = json.loads(user("list", *at, "--json", cwd=tmp_path).stdout)
+    made = user("add", *at, "ann", "--email", "ann@x.test", "--may-send-as", "@y.test", password="one")
+    assert (made.code, made.err) == (0, "")
+    assert user("check", *at, "ann", password="one").code == 0
+    assert user("check", *at, "ann", password="two").code == 1
+    again = user("add", *at, "ann", password="three")
+    assert again.code == 2 and "already" in again.err
+    assert user("passwd", *at, "ann", password="two").code == 0
+    assert user("check", *at, "ann", password="two").code == 0
+    listed = json.loads(user("list", *at, "--json").out)
     assert [one["user_name"] for one in listed] == ["ann"] and listed[0]["addresses"] == ["@y.test"]
-    assert user("list", *at, cwd=tmp_path).stdout == "ann  ann@x.test, @y.test\n"
-    assert "PLAIN" in user("check", *at, cwd=tmp_path).stdout
-    assert user("del", *at, "ann", cwd=tmp_path).returncode == 0
-    assert user("del", *at, "ann", cwd=tmp_path).returncode == 2
+    assert user("list", *at).out == "ann  ann@x.test, @y.test\n"
+    assert "PLAIN" in user("check", *at).out
+    assert user("del", *at, "ann").code == 0
+    assert user("del", *at, "ann").code == 2
     for path in tmp_path.iterdir():
         assert path.stat().st_mode & 0o077 == 0, f"{path.name} is open to others"
 
 
-def test_a_new_account_gets_what_the_others_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_new_account_gets_what_the_others_have(user: User) -> None:
     at = ("--store", "file:users.toml")
     kinds = ("--kind", "password", "--kind", "scram-sha-256")
-    assert user("add", *at, *kinds, "ann", password="one", cwd=tmp_path).returncode == 0
-    assert user("add", *at, "bob", password="two", cwd=tmp_path).returncode == 0
+    assert user("add", *at, *kinds, "ann", password="one").code == 0
+    assert user("add", *at, "bob", password="two").code == 0
     assert open_store("file:users.toml").kinds == {"password", "scram-sha-256", "certificate"}
 
 
@@ -69,10 +88,12 @@ def test_a_new_account_gets_what_the_others_have(tmp_path: Path, monkeypatch: py
         (("list", "--config", "nothing.toml"), "nothing.toml"),
     ],
 )
-def test_mistakes_are_told_with_what_would_be_right(arguments: tuple[str, ...], why: str, tmp_path: Path) -> None:
+def test_mistakes_are_told_with_what_would_be_right(
+    arguments: tuple[str, ...], why: str, user: User, tmp_path: Path
+) -> None:
     (tmp_path / "nothing.toml").write_text("")
-    told = user(*arguments, cwd=tmp_path)
-    assert told.returncode in (1, 2) and why in told.stderr and "Traceback" not in told.stderr
+    told = user(*arguments)
+    assert told.code in (1, 2) and why in told.err and "Traceback" not in told.err
 
 
 def test_a_terminal_is_asked_twice_and_shows_nothing(tmp_path: Path) -> None:
