@@ -58,6 +58,7 @@ class Ntlm:
         self._challenge = b""
         self._answer: Any = None
         self._user = ""
+        self._writes = "utf-16-le"
 
     def first(self, initial: bytes | None) -> Outcome:
         return Challenge() if initial is None else self.respond(initial)
@@ -71,10 +72,12 @@ class Ntlm:
 
     def _challenge_for(self, response: bytes) -> Outcome:
         asked = self._messages.Negotiate.unpack(response)
-        if not asked.flags & NTLM or not asked.flags & UNICODE:
+        if not asked.flags & NTLM or not asked.flags & (UNICODE | OEM):
             return MALFORMED
+        # What the client writes is in one of the two; old clients have none but OEM, which is UTF-8 on those of today.
+        self._writes = "utf-16-le" if asked.flags & UNICODE else "utf-8"
         flags = (
-            UNICODE
+            (UNICODE if asked.flags & UNICODE else OEM)
             | NTLM
             | TARGET_INFO
             | TARGET_IS_SERVER
@@ -88,11 +91,11 @@ class Ntlm:
         info[number(_DNS_COMPUTER)] = self._hostname
         info[number(_TIMESTAMP)] = (time.time_ns() // 100 + _FILETIME_EPOCH).to_bytes(8, "little")
         self._negotiate = response
-        self._challenge = self._messages.Challenge(flags, self._nonce, name, info).pack()
+        self._challenge = self._messages.Challenge(flags, self._nonce, name, info, encoding=self._writes).pack()
         return Challenge(self._challenge)
 
     def _authenticate(self, response: bytes) -> Outcome:
-        answer = self._messages.Authenticate.unpack(response, encoding="utf-16-le")
+        answer = self._messages.Authenticate.unpack(response, encoding=self._writes)
         user = answer.user_name or ""
         if not is_name(user):
             return MALFORMED if user else Failure()  # an empty name is an anonymous client

@@ -4,12 +4,13 @@ Rule 1: a refusal is always said: 421 4.3.2 for too many, 554 5.7.1 for a blocke
 Rule 2: every counter is bounded. Open connections are bounded by max_connections, all others by `tracked` keys: an
         attacker with a million addresses makes the counters less exact, never larger.
 Thread: any (one lock for each guard, held for a few instructions).
-Not here: closing connections (reactor.py), delaying and refusing logins (server; it asks login_delay and locked_out).
+Not here: closing connections (reactor.py), delaying and refusing logins (server; it asks begin_login and login_delay).
 """
 
 from __future__ import annotations
 
 import ipaddress
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -94,6 +95,13 @@ class Tally:
         if before:
             count += int(before * max(0.0, 1.0 - (now - self._since) / self._period))
         return count
+
+    def take_back(self, key: str) -> None:
+        """One event of the key did not count after all."""
+        for counts in (self._now, self._then):
+            if key in counts:
+                _subtract(counts, key)
+                return
 
     def forget(self, key: str) -> None:
         self._now.pop(key, None)
@@ -213,34 +221,71 @@ class Guard:
 
     # -- logins
 
-    def note_login(self, address: str, user: str, succeeded: bool, now: float) -> None:
-        """Count a failure against the source and the user name; a success clears the user name."""
+    def begin_login(self, address: str, user: str, now: float) -> bool:
+        """Count an attempt before it is judged; False, and nothing counted, where it must not be tried at all.
+
+        Counting first is what keeps the limit with any number of attempts at once. A success or a fault of ours takes
+        it back.
+        """
         with self._lock:
-            if succeeded:
-                self._failures.forget(f"u:{user}")
-                return
-            self._failures.add(f"u:{user}", now)
+            if self._is_locked_out(address, user, now):
+                return False
+            for key in _login_keys(address, user):
+                self._failures.add(key, now)
+            return True
+
+    def login_succeeded(self, address: str, user: str) -> None:
+        """The attempt was good: the user starts anew, the source has one failure less."""
+        with self._lock:
+            self._failures.forget(_user_key(user))
             if address:
-                self._failures.add(f"a:{address}", now)
+                self._failures.take_back(_source_key(address))
+
+    def login_not_judged(self, address: str, user: str) -> None:
+        """The back end failed: nobody can be blamed for the attempt."""
+        with self._lock:
+            for key in _login_keys(address, user):
+                self._failures.take_back(key)
 
     def login_delay(self, address: str, user: str, now: float) -> float:
         """Seconds to wait before the answer to a failed login."""
         settings = self.settings
         with self._lock:
-            failures = max(self._failures.count(f"u:{user}", now), self._failures.count(f"a:{address}", now))
+            failures = max((self._failures.count(key, now) for key in _login_keys(address, user)), default=0)
         if failures <= 0 or not settings.login_delay:
             return 0.0
         return float(min(settings.max_login_delay, settings.login_delay * 2 ** min(failures - 1, 30)))
 
     def locked_out(self, address: str, user: str, now: float) -> bool:
         """Whether this user name or this source has failed too often to be tried at all."""
+        with self._lock:
+            return self._is_locked_out(address, user, now)
+
+    def _is_locked_out(self, address: str, user: str, now: float) -> bool:
         limit = self.settings.lock_out_after
         if not limit:
             return False
-        with self._lock:
-            if self._failures.count(f"u:{user}", now) >= limit:
-                return True
-            return address not in self._exempt and self._failures.count(f"a:{address}", now) >= limit
+        if user and self._failures.count(_user_key(user), now) >= limit:
+            return True
+        return (
+            bool(address) and self._failures.count(_source_key(address), now) >= limit and address not in self._exempt
+        )
+
+
+def _login_keys(address: str, user: str) -> list[str]:
+    """A log-in without a name (a token that names its user itself) counts against its source only."""
+    keys = [_user_key(user)] if user else []
+    return [*keys, _source_key(address)] if address else keys
+
+
+def _user_key(user: str) -> str:
+    """Spellings that a store may take for one name share a counter; an endless name is cut."""
+    return "u:" + unicodedata.normalize("NFKC", user[:256]).lower()
+
+
+def _source_key(address: str) -> str:
+    """An IPv6 host has a /64 to call from; an IPv4 one is itself."""
+    return f"a:{prefix_of(address) if ':' in address and '.' not in address else address}"
 
 
 def prefix_of(address: str) -> str:

@@ -18,8 +18,9 @@ from certs.stream import TlsStream
 from smtpd_core.net import Door, ListenerSettings, Timeouts
 from smtpd_core.net.conversation import Conversation
 from smtpd_core.server.hooks import Hook
-from smtpd_core.server.login import usable_mechanisms
+from smtpd_core.server.login import added_mechanisms, usable_mechanisms
 from smtpd_core.server.session import Session
+from smtpd_core.wire.sasl.mechanisms import Mechanism
 from smtpd_core.wire.settings import ProtocolSettings
 
 if TYPE_CHECKING:
@@ -69,14 +70,18 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
     tls = listener.tls
     auth = listener.auth if server.listeners else _auth(server)  # accounts may have come since start()
     mechanisms: tuple[str, ...] = ()
+    added: tuple[Mechanism, ...] = ()
     if auth != "off":
         try:
+            added = added_mechanisms(server.auth_mechanisms, version_1=server.ntlm_version_1)
             mechanisms = usable_mechanisms(
                 server.auth_mechanisms,
                 server._house.accounts,
                 slots.on_authenticate,
                 tls_is_possible=tls != "none",
                 clear_text=server.clear_text_without_tls,
+                certificates=server.require_client_certificate or server.contexts is not None,
+                added=added,
             )
         except ValueError as error:
             raise ValueError(f"listener {listener.bind}: {error}") from None
@@ -91,6 +96,7 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
         starttls=tls in ("explicit-allow", "explicit-require"),
         tls_required=tls == "explicit-require",
         mechanisms=mechanisms,
+        added_mechanisms=added,
         login_required=auth == "required",
         clear_text_without_tls=server.clear_text_without_tls,
         expn=slots.on_expand is not None,

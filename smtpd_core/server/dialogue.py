@@ -10,18 +10,22 @@ Not here: what a message goes through at its end (reception.py), logging in (log
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from certs.facts import TlsFacts
+from smtpd_core.accounts import Account
+from smtpd_core.accounts.certificate import certified_identity
+from smtpd_core.accounts.senders import SenderRule, may_send_as
 from smtpd_core.net import ListenerSettings, Peer
 from smtpd_core.net.conversation import Pause, Turn, WaitFor, Wish
 from smtpd_core.server import reception
 from smtpd_core.server.client_facts import believe
 from smtpd_core.server.hooks import Hook
 from smtpd_core.server.house import House
-from smtpd_core.server.login import Answer, account_of, answer_of_program, answer_of_store, may_act_as
+from smtpd_core.server.login import Answer, account_of, acting, answer_of_program, answer_of_store
 from smtpd_core.server.observers import Witness
 from smtpd_core.server.reception import Reception
 from smtpd_core.server.session import Session, Transaction
@@ -58,6 +62,8 @@ from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import Phase
 from smtpd_core.wire.server import ServerProtocol
 
+log = logging.getLogger(__name__)
+
 # Events of one turn; then the others have theirs.
 _TURN = 64
 
@@ -91,6 +97,7 @@ class Dialogue:
         "_failure_told",
         "_is_stopping",
         "_late",
+        "_login_user",
         "_steps_left",
         "content",
         "house",
@@ -105,7 +112,8 @@ class Dialogue:
         self.session = session = Session(session_id, peer, listener, protocol, time.time())
         self.content: Reception | None = None
         self.witness: Witness | None = None
-        self._account: Any = None
+        self._account: Account | None = None
+        self._login_user = ""
         self._event: Event | None = None
         self._late = ""
         self._early = False
@@ -135,8 +143,7 @@ class Dialogue:
         return self.protocol.take_output()
 
     def tls_is_up(self, facts: TlsFacts) -> None:
-        identity = facts.peer_names[0] if facts.peer_verified and facts.peer_names else ""
-        self.protocol.tls_is_up(facts.bindings, identity)
+        self.protocol.tls_is_up(facts.bindings, certified_identity(facts))
         session = self.session
         session.tls = facts
         session.user = None
@@ -361,9 +368,12 @@ class Dialogue:
         if reply is not None:
             protocol.refuse(reply)
             return None
-        if house.restrict_senders and session.user is not None and not _owns(session.user, sender):
-            protocol.refuse(not_your_address_553)
-            return None
+        rule = house.sender_rule
+        if rule is not SenderRule.OFF and session.user is not None and not may_send_as(session.user, sender):
+            log.warning("%s: user %s sends as <%s>", session.id, session.user.user_name, sender)
+            if rule is SenderRule.ENFORCE:
+                protocol.refuse(not_your_address_553)
+                return None
         hook = house.slots.on_mail_from
         if hook is not None:
             verdict = self.ask(hook, turn, replies.hook_failed_451, sender, event.parameters)
@@ -480,19 +490,21 @@ class Dialogue:
 
     def _need_secret(self, event: NeedSecret, turn: Turn) -> Wish | None:
         house, session, protocol = self.house, self.session, self.protocol
-        if house.guard.locked_out(session.address, event.user, time.monotonic()):
-            protocol.supply(None)
-            return None
         if not turn.enter(house.login_meter):
             return Wish.NEED_SLOT
         try:
+            if not house.guard.begin_login(session.address, event.user, time.monotonic()):
+                protocol.supply(None)
+                return None
             answer = self._find_secret(event)
         finally:
             turn.leave(house.login_meter)
         if answer.refusal is not None:
+            if not answer.refusal.is_permanent:
+                house.guard.login_not_judged(session.address, event.user)
             protocol.refuse(answer.refusal)
         else:
-            self._account = answer.account
+            self._login_user, self._account = event.user, answer.account
             protocol.supply(answer.secret)
         return None
 
@@ -513,12 +525,15 @@ class Dialogue:
 
     def _authenticated(self, event: Authenticated, turn: Turn) -> Wish | None:
         house, session, protocol = self.house, self.session, self.protocol
-        account = self._account
-        if account is None:
+        known = self._account
+        account: Account | Reply | None = known
+        if known is None or event.acts_as not in ("", known.user_name):
             if not turn.enter(house.login_meter):
                 return Wish.NEED_SLOT
             try:
-                account = account_of(house.accounts, event.identity)
+                account = known or account_of(house.accounts, event.identity)
+                if isinstance(account, Account):
+                    account = acting(house.accounts, account, event.acts_as)
             except Exception as error:
                 house.report(session, "the account store", error)
                 account = replies.login_unavailable_454
@@ -526,13 +541,16 @@ class Dialogue:
                 turn.leave(house.login_meter)
         self._account = None
         if isinstance(account, Reply):
+            house.guard.login_not_judged(session.address, self._login_user)
             protocol.refuse(account)
             return None
-        if account is None or not may_act_as(account, event.acts_as):
+        if account is None:
             protocol.refuse(not_that_identity_535)
             return None
-        house.guard.note_login(session.address, event.identity, True, time.monotonic())
+        house.guard.login_succeeded(session.address, self._login_user)
         session.user = account
+        if account.user_name != event.identity:
+            log.info("%s: %s acts as %s", session.id, event.identity, account.user_name)
         if self.witness is not None:
             self.witness.note("user", account.user_name)
         protocol.accept()
@@ -541,12 +559,9 @@ class Dialogue:
     def _auth_failed(self, event: AuthFailed, turn: Turn) -> Pause | None:
         """The answer waits longer with each failure, so that guessing is slow; no thread waits with it."""
         self._account = None
-        guard, address = self.house.guard, self.session.address
-        now = time.monotonic()
         if not self._failure_told:
             self._failure_told = True
-            guard.note_login(address, event.user, False, now)
-            delay = guard.login_delay(address, event.user, now)
+            delay = self.house.guard.login_delay(self.session.address, event.user, time.monotonic())
             if delay > 0:
                 return Pause(delay)
         self._failure_told = False
@@ -567,15 +582,6 @@ class Dialogue:
     def _custom(self, event: CustomCommand, turn: Turn) -> Wish | None:
         hook = self.house.commands.functions.get(event.verb)
         return self._decide(hook, turn, replies.ok_250, event.argument)
-
-
-def _owns(user: Any, sender: str) -> bool:
-    """Whether an account may send as this address. The null path is for bounces and for everybody."""
-    if not sender:
-        return True
-    own = [one.lower() for one in (*user.addresses, user.email) if one]
-    sender = sender.lower()
-    return sender in own or "@" + sender.rpartition("@")[2] in own
 
 
 _ACTIONS: dict[type, Callable[[Dialogue, Any, Turn], Wish | WaitFor | Pause | None]] = {

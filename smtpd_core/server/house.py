@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from smtpd_core.accounts import AccountStore
+from smtpd_core.accounts.senders import SenderRule
 from smtpd_core.net import Guard, ListenerSettings
 from smtpd_core.net.guard import Networks
 from smtpd_core.server.commands import CommandTable
@@ -43,7 +44,7 @@ class House:
         self.keepings: tuple[Keeping, ...] = ()
         self.drafts: str | None = None
         self.relay_from = Networks(())
-        self.restrict_senders = False
+        self.sender_rule = SenderRule.OFF
         self.max_received = 100
         self.login_meter = HookMeter("login", slots.budget, slots.login_share)
         self.debug: DebugLog | None = None

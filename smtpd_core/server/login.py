@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from smtpd_core.accounts import Account, AccountStore, MemoryStore, StoreUnavailable, UserAccount
+from smtpd_core.accounts import Account, AccountStore, MemoryStore, StoreUnavailable, UserAccount, ntlm
 from smtpd_core.server.hooks import Hook
 from smtpd_core.server.verdicts import Accept, Refuse
 from smtpd_core.wire.events import NeedSecret
 from smtpd_core.wire.replies import Reply, login_unavailable_454
-from smtpd_core.wire.sasl.mechanisms import MECHANISMS
+from smtpd_core.wire.sasl.mechanisms import MECHANISMS, Mechanism
 
 # What a program can answer by itself in on_authenticate, without a store.
 HOOK_KINDS = frozenset({"password", "token"})
@@ -58,7 +58,10 @@ def answer_of_program(verdict: object, event: NeedSecret) -> Answer | None:
     if verdict is None:
         return None
     if isinstance(verdict, UserAccount):
-        return _ask_store(MemoryStore([verdict], case_insensitive=True), event)
+        answer = _ask_store(MemoryStore([verdict], case_insensitive=True), event)
+        if answer.secret is not None:
+            answer.account = verdict.without_password()
+        return answer
     if isinstance(verdict, Refuse):
         return Answer(refusal=verdict.reply)
     if isinstance(verdict, Reply) and not verdict.is_positive:
@@ -109,44 +112,72 @@ def account_of(store: AccountStore | None, identity: str) -> Account | Reply | N
         return login_unavailable_454
 
 
-def may_act_as(account: Account, identity: str) -> bool:
-    """Whether an account may take another's part (the authorisation identity of RFC 4422 3.4.1)."""
-    return identity in ("", account.user_name) or identity in account.may_act_as
+def acting(store: AccountStore | None, account: Account, identity: str) -> Account | Reply | None:
+    """The account whose part is taken (the authorisation identity of RFC 4422 3.4.1), None where that is not allowed.
+
+    The store allows it (Account.may_act_as), and the one acted as must be known to it.
+    """
+    if identity in ("", account.user_name):
+        return account
+    return account_of(store, identity) if identity in account.may_act_as else None
+
+
+def added_mechanisms(wanted: Iterable[str], *, version_1: bool = False) -> tuple[Mechanism, ...]:
+    """The rows that extras bring, where they are asked for. ValueError (ExtraMissing) tells what to install."""
+    return (ntlm.mechanism(allow_version_1=version_1),) if "NTLM" in {name.upper() for name in wanted} else ()
 
 
 def usable_mechanisms(
-    wanted: Iterable[str], store: AccountStore | None, hook: Hook | None, *, tls_is_possible: bool, clear_text: bool
+    wanted: Iterable[str],
+    store: AccountStore | None,
+    hook: Hook | None,
+    *,
+    tls_is_possible: bool,
+    clear_text: bool,
+    certificates: bool = False,
+    added: Iterable[Mechanism] = (),
 ) -> tuple[str, ...]:
     """The mechanisms to offer, best first. `wanted` empty: all that the store can serve.
 
-    ValueError, with the reason, for one that was asked for and could never work, or where none is left.
+    `certificates`: clients are asked for theirs. ValueError, with the reason, for a mechanism that was asked for and
+    could never work, or where none is left.
     """
     kinds = set(store.kinds) if store is not None else set()
     if hook is not None:
         kinds |= HOOK_KINDS
-    chosen = []
     asked = [name.upper() for name in wanted]
+    if "certificate" in kinds:
+        kinds.add("anonymous")
+    known = MECHANISMS | {row.name: row for row in added}
     for name in asked:
-        if name not in MECHANISMS:
-            raise ValueError(f"auth_mechanisms: {name!r} is none of {', '.join(MECHANISMS)}")
-    for name in asked or MECHANISMS:
-        row = MECHANISMS[name]
-        if row.kind not in kinds:
-            why = f"the account store can't answer {row.kind!r}; it has {', '.join(sorted(kinds)) or 'nothing'}"
-        elif row.clear_text and not tls_is_possible and not clear_text:
-            why = "it shows the password and there is no TLS; set use_tls, or clear_text_without_tls=True"
-        elif row.needs_binding and not tls_is_possible:
-            why = "it needs TLS and there is none"
-        else:
+        if name not in known:
+            raise ValueError(f"auth_mechanisms: {name!r} is none of {', '.join(MECHANISMS)}, NTLM")
+    chosen = []
+    for name in asked or [name for name, row in MECHANISMS.items() if row.kind != "anonymous"]:
+        row = known[name]
+        why = _why_never(row, kinds, tls_is_possible, clear_text, certificates)
+        if not why:
             chosen.append(name)
-            continue
-        if asked:
+        elif asked:
             raise ValueError(f"auth_mechanisms: {name} could never work: {why}")
-    if not chosen:
-        if not kinds:
-            raise ValueError("use_auth without accounts: set user_accounts or on_authenticate")
-        raise ValueError(
-            "use_auth: no mechanism could ever be used: those that the account store can serve show the password and"
-            " there is no TLS; set use_tls, or clear_text_without_tls=True"
-        )
-    return tuple(chosen)
+    if chosen:
+        return tuple(chosen)
+    if not kinds:
+        raise ValueError("use_auth without accounts: set user_accounts or on_authenticate")
+    raise ValueError(
+        "use_auth: no mechanism could ever be used: those that the account store can serve show the password and"
+        " there is no TLS; set use_tls, or clear_text_without_tls=True"
+    )
+
+
+def _why_never(row: Mechanism, kinds: set[str], tls_is_possible: bool, clear_text: bool, certificates: bool) -> str:
+    """Why no client could ever use the mechanism here, or ""."""
+    if row.kind not in kinds:
+        return f"the account store can't answer {row.kind!r}; it has {', '.join(sorted(kinds)) or 'nothing'}"
+    if row.clear_text and not tls_is_possible and not clear_text:
+        return "it shows the password and there is no TLS; set use_tls, or clear_text_without_tls=True"
+    if (row.needs_binding or row.needs_certificate) and not tls_is_possible:
+        return "it needs TLS and there is none"
+    if row.needs_certificate and not certificates:
+        return "clients are not asked for a certificate; set require_client_certificate"
+    return ""

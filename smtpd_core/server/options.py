@@ -166,6 +166,12 @@ def one_of(*choices: str) -> Callable[[str, Any], str]:
     return check
 
 
+def sender_rule(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "enforce" if value else "off"
+    return one_of("off", "warn", "enforce")(name, value)
+
+
 def texts(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not all(isinstance(one, str) for one in value):
         raise TypeError(f"{name} = {value!r}: a list of texts is due")

@@ -27,6 +27,7 @@ from certs.contexts import ServerContexts
 from certs.files import Pair
 from smtpd_core.accounts import Account, AccountStore, MemoryStore, UserAccount
 from smtpd_core.accounts.callable import CallableStore
+from smtpd_core.accounts.senders import SenderRule
 from smtpd_core.net import Engine, Guard, GuardSettings, ListenerSettings, Peer, Timeouts
 from smtpd_core.net.guard import Networks
 from smtpd_core.net.listeners import Listener
@@ -46,6 +47,7 @@ from smtpd_core.server.options import (
     flag,
     one_of,
     seconds,
+    sender_rule,
     text,
     texts,
     unknown_name,
@@ -92,7 +94,7 @@ class Properties(TypedDict, total=False):
     use_auth: str
     auth_mechanisms: Sequence[str]
     clear_text_without_tls: bool
-    restrict_senders: bool
+    restrict_senders: bool | str
     use_tls: str
     certificate: str | Pair
     key: str
@@ -187,11 +189,17 @@ class SmtpServer:
         check=one_of("", "off", "offered", "required"),
     )
     auth_mechanisms: Option[tuple[str, ...]] = Option(
-        (), "SASL mechanisms, best first; by default all that the accounts can serve.", check=texts
+        (),
+        "SASL mechanisms, best first; by default all that the accounts can serve but NTLM and ANONYMOUS.",
+        check=texts,
     )
+    ntlm_version_1: Option[bool] = Option(False, "NTLM also in its first version, which is easily broken.", check=flag)
     clear_text_without_tls: Option[bool] = Option(False, "PLAIN and LOGIN on unencrypted connections.", check=flag)
-    restrict_senders: Option[bool] = Option(
-        False, "A user sends only as the addresses of the account.", AT_ONCE, check=flag
+    restrict_senders: Option[str] = Option(
+        "off",
+        "off, warn or enforce: users send only as the addresses of their accounts; True is enforce.",
+        AT_ONCE,
+        check=sender_rule,
     )
 
     # TLS
@@ -516,7 +524,7 @@ class SmtpServer:
         house.accounts = self._account_store()
         house.keep_with(self.store, self.outbox, self.drafts)
         house.relay_from = _networks("relay_from", self.relay_from)
-        house.restrict_senders = self.restrict_senders
+        house.sender_rule = SenderRule(self.restrict_senders)
         house.max_received = self.max_received
         self._set_watchers()
 

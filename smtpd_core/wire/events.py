@@ -7,7 +7,7 @@ costs three times as much to make, and these are made for every command.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from smtpd_core.wire.envelope import MailParameters, Recipient
@@ -110,7 +110,7 @@ class NeedSecret:
     mechanism: str
     user: str
     kind: str
-    detail: object = None
+    detail: object = field(default=None, repr=False)  # may be the password
 
 
 @dataclass(slots=True)

@@ -93,22 +93,52 @@ def test_login_delay_doubles_and_a_success_clears_the_user():
     guard = Guard(GuardSettings(login_delay=1, max_login_delay=5))
     delays = []
     for _ in range(5):
-        guard.note_login("", "ann", False, 1000)
+        assert guard.begin_login("", "ann", 1000)
         delays.append(guard.login_delay("", "ann", 1000))
     assert delays == [1, 2, 4, 5, 5]
-    guard.note_login("", "ann", True, 1000)
+    guard.login_succeeded("", "ann")
     assert guard.login_delay("", "ann", 1000) == 0
 
 
 def test_a_user_is_locked_out_from_anywhere_and_a_source_for_any_user():
     guard = Guard(GuardSettings(lock_out_after=3, lock_out_period=900))
     for number in range(3):
-        guard.note_login(f"192.0.2.{number}", "ann", False, 1000)
-        guard.note_login("198.51.100.1", f"user{number}", False, 1000)
+        assert guard.begin_login(f"192.0.2.{number}", "ann", 1000)
+        assert guard.begin_login("198.51.100.1", f"user{number}", 1000)
     assert guard.locked_out("203.0.113.1", "ann", 1000)
     assert guard.locked_out("198.51.100.1", "bob", 1000)
     assert not guard.locked_out("203.0.113.1", "bob", 1000)
     assert not guard.locked_out("203.0.113.1", "ann", 4000)
+
+
+def test_only_so_many_attempts_are_judged_however_many_begin_at_once():
+    guard = Guard(GuardSettings(lock_out_after=10))
+    judged = sum(guard.begin_login("192.0.2.1", f"user{number}", 1000) for number in range(100_000))
+    assert judged == 10
+    assert not guard.begin_login("192.0.2.1", "ann", 1000) and guard.begin_login("192.0.2.2", "ann", 1000)
+
+
+def test_spellings_of_a_name_and_addresses_of_a_network_share_a_counter():
+    guard = Guard(GuardSettings(lock_out_after=3))
+    for name in ("ann", "ANN", "\uff41nn"):
+        assert guard.begin_login("", name, 1000)
+    assert guard.locked_out("192.0.2.9", "Ann", 1000)
+    for number in range(3):
+        assert guard.begin_login(f"2001:db8::{number}", f"u{number}", 1000)
+    assert guard.locked_out("2001:db8::ffff", "bob", 1000) and not guard.locked_out("2001:db8:0:1::1", "bob", 1000)
+    for _ in range(5):
+        assert guard.begin_login("", "", 1000), "who names nobody locks nobody out"
+
+
+def test_what_could_not_be_judged_and_what_was_right_is_taken_back():
+    guard = Guard(GuardSettings(lock_out_after=3))
+    for _ in range(20):
+        assert guard.begin_login("192.0.2.1", "ann", 1000)
+        guard.login_not_judged("192.0.2.1", "ann")
+    for _ in range(20):
+        assert guard.begin_login("192.0.2.1", "ann", 1000)
+        guard.login_succeeded("192.0.2.1", "ann")
+    assert guard.login_delay("192.0.2.1", "ann", 1000) == 0
 
 
 def test_a_million_addresses_do_not_grow_the_counters():

@@ -1,0 +1,207 @@
+"""Logging in over real sockets: smtplib, curl, swaks and msmtp with every mechanism that each knows."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import smtplib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from smtpd_core import SmtpServer, UserAccount
+from smtpd_core.accounts import MemoryStore
+from smtpd_core.accounts.chain import ChainStore
+from smtpd_core.accounts.oauth import TokenStore
+from smtpd_core.net import GuardSettings
+
+PEOPLE = [
+    UserAccount("ann", "correct horse", "Ann", "ann@mx.test", may_act_as=("bob",)),
+    UserAccount("bob", "b\xe4h, with = and ,", "Bob", "bob@mx.test"),
+]
+TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg"
+PASSWORD_MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "NTLM")
+MESSAGE = "Subject: hello\r\n\r\nBody\r\n"
+
+
+class OneToken:
+    """An authority that knows one token."""
+
+    def claims(self, token: str) -> dict[str, str] | None:
+        return {"sub": "ann"} if token == TOKEN else None
+
+
+class Served:
+    """A running server and the names of those who sent a message."""
+
+    def __init__(self, server: SmtpServer) -> None:
+        self.sent: list[str] = []
+        server.on_message_received = lambda session, message: self.sent.append(session.user_name)
+        server.start()
+        self.address: tuple[str, int] = server.address
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start a server with our people."""
+    running = []
+
+    def start(**more: object) -> Served:
+        people = ChainStore([MemoryStore(PEOPLE), TokenStore(OneToken())])
+        settings = {"certificate": "self-signed", "use_tls": "explicit_allow", "user_accounts": people, **more}
+        settings.setdefault("guard", GuardSettings(login_delay=0.0))
+        server = SmtpServer(port=0, server_name="mx.test", **settings)
+        running.append(server)
+        return Served(server)
+
+    yield start
+    for server in running:
+        server.stop(5)
+
+
+def wants(mechanism: str) -> None:
+    if mechanism == "NTLM" and importlib.util.find_spec("spnego") is None:
+        pytest.skip("needs the extra ntlm")
+
+
+@pytest.fixture
+def server(serve: Serve, mechanism: str, request: pytest.FixtureRequest) -> Served:
+    wants(mechanism)
+    # libntlm (msmtp) and Authen::NTLM (swaks) know the first version only.
+    return serve(auth_mechanisms=(mechanism,), ntlm_version_1=request.node.originalname != "test_curl")
+
+
+def run(*command: str, data: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=data, capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_smtplib(server: Served, mechanism: str) -> None:
+    with smtplib.SMTP(*server.address, timeout=20) as client:
+        client.starttls()
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login("ann", "wrong")
+        client.ehlo()
+        client.login("ann", "correct horse")
+        client.sendmail("ann@mx.test", ["x@mx.test"], MESSAGE)
+    assert server.sent == ["ann"]
+
+
+def curl(server: Served, *options: str) -> subprocess.CompletedProcess[str]:
+    host, port = server.address
+    return run(
+        "curl", "-sS", "-k", "--ssl-reqd", f"smtp://{host}:{port}/probe", "--mail-from", "ann@mx.test",
+        "--mail-rcpt", "x@mx.test", "-T", "-", *options, data=MESSAGE,
+    )  # fmt: skip
+
+
+@pytest.mark.debian("curl")
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "NTLM"])
+def test_curl(server: Served, mechanism: str) -> None:
+    good = curl(server, "-u", "ann:correct horse", "--login-options", f"AUTH={mechanism}")
+    assert (good.returncode, server.sent) == (0, ["ann"]), good.stderr
+    bad = curl(server, "-u", "ann:wrong", "--login-options", f"AUTH={mechanism}")
+    assert bad.returncode == 67 and server.sent == ["ann"]
+
+
+@pytest.mark.debian("curl")
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+def test_curl_with_a_token(server: Served, mechanism: str) -> None:
+    options = ("-u", "ann", "--login-options", f"AUTH={mechanism}", "--oauth2-bearer")
+    good = curl(server, *options, TOKEN)
+    assert (good.returncode, server.sent) == (0, ["ann"]), good.stderr
+    assert curl(server, *options, "another").returncode == 67 and server.sent == ["ann"]
+
+
+@pytest.mark.debian("curl")
+def test_curl_with_a_certificate(serve: Serve, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert(common_name="ann").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "ann.pem"))
+    server = serve(
+        require_client_certificate=True, client_ca_file=str(tmp_path / "ca.pem"), auth_mechanisms=("EXTERNAL", "PLAIN")
+    )
+    made = curl(
+        server, "-u", "ann:", "--login-options", "AUTH=EXTERNAL",
+        "--cert", str(tmp_path / "ann.pem"),
+    )  # fmt: skip
+    assert (made.returncode, server.sent) == (0, ["ann"]), made.stderr
+
+
+@pytest.mark.debian("swaks")
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "NTLM"])
+def test_swaks(server: Served, mechanism: str) -> None:
+    if mechanism == "NTLM" and "NTLM supported" not in run("swaks", "--support").stdout:
+        pytest.skip("needs libauthen-ntlm-perl from Debian's packages")
+    host, port = server.address
+
+    def swaks(password: str) -> subprocess.CompletedProcess[str]:
+        return run(
+            "swaks", "-s", f"{host}:{port}", "-tls", "-a", mechanism, "-au", "ann", "-ap", password,
+            "-f", "ann@mx.test", "-t", "x@mx.test",
+        )  # fmt: skip
+
+    good = swaks("correct horse")
+    assert (good.returncode, server.sent) == (0, ["ann"]), good.stdout
+    assert swaks("wrong").returncode == 28 and server.sent == ["ann"]
+
+
+@pytest.mark.debian("msmtp")
+@pytest.mark.parametrize("mechanism", [*PASSWORD_MECHANISMS, "OAUTHBEARER", "XOAUTH2"])
+def test_msmtp(server: Served, mechanism: str, tmp_path: Path) -> None:
+    host, port = server.address
+
+    def msmtp(user: str, password: str) -> subprocess.CompletedProcess[str]:
+        config = tmp_path / "msmtprc"
+        config.write_text(
+            f"account default\nhost {host}\nport {port}\ntls on\ntls_starttls on\ntls_certcheck off\n"
+            f'auth {mechanism.lower()}\nuser {user}\npassword "{password}"\nfrom {user}@mx.test\n'
+        )
+        config.chmod(0o600)
+        return run("msmtp", "-C", str(config), "x@mx.test", data=MESSAGE)
+
+    secret = TOKEN if mechanism in ("OAUTHBEARER", "XOAUTH2") else "correct horse"
+    good = msmtp("ann", secret)
+    assert (good.returncode, server.sent) == (0, ["ann"]), good.stderr
+    assert msmtp("ann", "wrong").returncode == 77 and server.sent == ["ann"]
+    if secret != TOKEN and mechanism != "NTLM":  # libntlm has no idea of what is beyond ASCII
+        assert msmtp("bob", PEOPLE[1].password).returncode == 0 and server.sent == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"])
+def test_our_own_client_binds_the_login_to_the_channel(server: Served, mechanism: str, tmp_path: Path) -> None:
+    host, port = server.address
+    sent = run(
+        "env", "SMTPD_PASSWORD=correct horse", sys.executable, "-m", "smtpd_core", "send", "--server", f"{host}:{port}",
+        "--tls", "require", "--user", "ann", "--to", "x@mx.test", "--from", "ann@mx.test", "--verbose", "-",
+        data=MESSAGE,
+    )  # fmt: skip
+    assert sent.returncode == 0 and server.sent == ["ann"], sent.stderr
+    assert f"AUTH {mechanism}" in sent.stdout + sent.stderr
+    assert "correct horse" not in sent.stdout + sent.stderr
+
+
+def test_acting_as_another_needs_the_stores_permission(serve: Serve) -> None:
+    server = serve(restrict_senders="enforce")
+    with smtplib.SMTP(*server.address, timeout=20) as client:
+        client.starttls()
+        client.ehlo()
+        client.user, client.password = "ann", "correct horse"
+        assert client.auth("PLAIN", lambda challenge=None: "bob\0ann\0correct horse")[0] == 235
+        client.sendmail("bob@mx.test", ["x@mx.test"], MESSAGE)
+        with pytest.raises(smtplib.SMTPSenderRefused) as refused:
+            client.sendmail("ann@mx.test", ["x@mx.test"], MESSAGE)
+        assert refused.value.smtp_code == 553
+    assert server.sent == ["bob"]
+    with smtplib.SMTP(*server.address, timeout=20) as client:
+        client.starttls()
+        client.ehlo()
+        response = base64.b64encode(f"ann\0bob\0{PEOPLE[1].password}".encode()).decode()
+        assert client.docmd("AUTH", f"PLAIN {response}")[0] == 535
