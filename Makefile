@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test lint types bench bench-quick help clean fuzz diagram
+.PHONY: run demo test lint types bench bench-quick help clean fuzz diagram
 .DEFAULT_GOAL := help
 
 $(VENV)/.core: setup.cfg pyproject.toml
@@ -18,6 +18,9 @@ $(VENV)/.test: $(VENV)/.core
 
 run: $(VENV)/.core  ## set up and serve on the embedded defaults (ARGS="--listen 127.0.0.1:0 --state ./state")
 	@exec $(BIN)/python -m smtpd_core serve $(ARGS)
+
+demo: $(VENV)/.core  ## two servers and one mail with STARTTLS, from one to the other, with both dialogues
+	@exec $(BIN)/python -m smtpd_core demo $(ARGS)
 
 test: $(VENV)/.test  ## the whole test suite
 	$(BIN)/python -m pytest -n 4 $(ARGS)

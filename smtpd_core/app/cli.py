@@ -71,6 +71,12 @@ COMMANDS = (
         ("python -m smtpd_core send --to ann@example.test --server 127.0.0.1:2525 letter.eml",),
     ),
     Command(
+        "demo",
+        "smtpd_core.app.cmd_demo",
+        "two servers and one mail, from one to the other, with both dialogues",
+        ("python -m smtpd_core demo",),
+    ),
+    Command(
         "mx",
         "smtpd_core.app.cmd_mx",
         "the delivery plan for a domain, step by step",
@@ -155,7 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overview().parse_args(given)
         return WRONG
     command = names[given[0]]
-    options = parser_of(command).parse_intermixed_args(given[1:])
+    parser = parser_of(command)
+    # Options may stand before and after names, but where verbs of the command's own have names of theirs.
+    has_verbs = any(isinstance(one, argparse._SubParsersAction) for one in parser._actions)
+    options = parser.parse_args(given[1:]) if has_verbs else parser.parse_intermixed_args(given[1:])
     try:
         code: int = importlib.import_module(command.module).run(options)
         sys.stdout.flush()

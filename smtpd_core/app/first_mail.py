@@ -17,16 +17,23 @@ def how_to_send(settings: Settings, addresses: Sequence[tuple[str, str]]) -> Ite
         return
     host, _, port = server.rpartition(":")
     to = _somebody(settings)
+    python = _python()
     yield ""
     yield "send a first mail with one of:"
-    yield f"  {Path(sys.executable).name} -m smtpd_core send --to {to} --server {server}"
+    yield f"  {python} -m smtpd_core send --to {to} --server {server}"
     yield f"  swaks --to {to} --server {server}"
     yield (
-        f"  {Path(sys.executable).name} -c \"import smtplib; smtplib.SMTP('{host}', {port})"
+        f"  {python} -c \"import smtplib; smtplib.SMTP('{host}', {port})"
         f".sendmail('me@example.test', ['{to}'], 'Subject: hello\\n\\nhello')\""
     )
     yield _where(settings, to)
     yield ""
+
+
+def _python() -> str:
+    """This interpreter as it can be typed here."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _reachable(text: str) -> str:
