@@ -55,6 +55,10 @@ NEED_BYTES, GO_ON, NEED_SLOT = Wish.NEED_BYTES, Wish.GO_ON, Wish.NEED_SLOT
 _LINGER_BYTES = 262_144
 _LINGERERS = 1024
 
+# With a hundred uploads under way a NOOP would wait for a turn of each. So these are at the tail of the ready list, and
+# after so many seconds of them it is looked whether anybody else has come.
+_BULK = 0.002
+
 # After the deadline of stop: for the 421s and the close hooks.
 _LAST_WORDS = 0.2
 
@@ -71,6 +75,7 @@ class Reactor:
         self.connections: set[Connection] = set()
         self._at: dict[int, Connection | Listener] = {}
         self._ready: deque[Connection] = deque()
+        self._bulk: deque[Connection] = deque()  # the tail of the ready list: content, and turns that were long enough
         self.waiting = WaitingList(pool)
         self._lingerers = 0
         self._deadlines = Deadlines()
@@ -90,20 +95,26 @@ class Reactor:
 
     def lead(self, turn: Turn, post: Post) -> None:
         """Poll and run turns until the lead is lost or the reactor has stopped."""
-        ready, begin, end = self._ready, turn.begin, turn.end
+        begin, end = turn.begin, turn.end
         while not self._is_over:
-            for _ in range(len(ready)):
-                connection = ready.popleft()
-                if connection.state != READY:
+            for queue, seconds in ((self._ready, 0.0), (self._bulk, _BULK)):
+                if not queue:
                     continue
-                connection.state = IN_TURN
-                if begin(post):
-                    self.pool.wake_sentinel()
-                after = connection.run(turn)
-                if not end():
-                    self._hand_back(connection, after, turn)
-                    return
-                self._settle(connection, after)
+                ends = time.monotonic() + seconds if seconds else 0.0
+                for _ in range(len(queue)):
+                    connection = queue.popleft()
+                    if connection.state != READY:
+                        continue
+                    connection.state = IN_TURN
+                    if begin(post):
+                        self.pool.wake_sentinel()
+                    after = connection.run(turn)
+                    if not end():
+                        self._hand_back(connection, after, turn)
+                        return
+                    self._settle(connection, after)
+                    if ends and time.monotonic() >= ends:
+                        break
             self._gather(post)
 
     def poke(self) -> None:
@@ -118,8 +129,8 @@ class Reactor:
 
     def _gather(self, post: Post) -> None:
         """Take letters, then poll: for as long as the next deadline allows where there is nothing to do."""
-        ready = self._ready
-        letters = self.mailbox.take_all() if ready else self.mailbox.go_to_sleep()
+        is_busy = bool(self._ready or self._bulk)
+        letters = self.mailbox.take_all() if is_busy else self.mailbox.go_to_sleep()
         if letters:
             self._now = time.monotonic()
             self._open(letters)
@@ -128,7 +139,8 @@ class Reactor:
                 self._make_ready(connection)
         if self._is_over:
             return
-        timeout = 0.0 if ready or letters else self._deadlines.wait(time.monotonic())
+        is_busy = is_busy or bool(letters or self._ready)
+        timeout = 0.0 if is_busy else self._deadlines.wait(time.monotonic())
         events = self.poller.poll(timeout)
         self._now = now = time.monotonic()
         for descriptor, mask in events:
@@ -159,7 +171,7 @@ class Reactor:
             connection.state = READY
             if mask & ~WRITABLE:
                 connection.readable = not connection.unsent
-            self._ready.append(connection)
+            (self._bulk if connection.phase == "data" else self._ready).append(connection)
         elif state == LINGERING:
             self._draining.append(connection)
         elif state != READY:
@@ -189,7 +201,8 @@ class Reactor:
         if after is NEED_BYTES:
             self._park(connection)
         elif after is GO_ON:
-            self._make_ready(connection)
+            connection.state = READY
+            self._bulk.append(connection)
         elif isinstance(after, WaitFor):
             connection.state = ON_TICKET
             connection.ticket = after.ticket
