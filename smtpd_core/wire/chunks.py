@@ -19,6 +19,7 @@ from smtpd_core.wire.content import ChunkReader
 from smtpd_core.wire.events import NEED_BYTES, Event, Waiting
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import RULES, Phase, out_of_order
+from smtpd_core.wire.transaction import content_ends
 from smtpd_core.wire.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _finish(p: ServerProtocol, chunk: Chunk) -> Event | None:
     assert isinstance(reader, ChunkReader)
     if chunk.is_last:
         piece = reader.finish()
-        p.end_content()
+        p.reading = content_ends
         return events.BodyChunk(piece) if piece else None
     p.phase = Phase.CHUNKS
     p.read_commands()

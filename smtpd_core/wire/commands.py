@@ -2,24 +2,24 @@
 
 A step returns the event whose verdict it awaits (the verdict's two outcomes stand beside it), or None where the core
 has answered. Order and gates were judged before (rules.py). Mistakes of the peer are replies, never exceptions.
-Not here: BDAT and DATA's content (chunks.py, server.py), AUTH (login.py).
+Not here: MAIL, RCPT, DATA (transaction.py), BDAT (chunks.py), AUTH (login.py).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from smtpd_core.wire import events, replies
-from smtpd_core.wire.address import DOMAIN, is_domain, is_hello, read_path
+from smtpd_core.wire.address import DOMAIN, is_domain, is_hello
 from smtpd_core.wire.chunks import bdat
-from smtpd_core.wire.envelope import MailParameters, Recipient
 from smtpd_core.wire.events import Event, Waiting
 from smtpd_core.wire.login import auth
-from smtpd_core.wire.parameters import decode_xtext, read_parameters
+from smtpd_core.wire.parameters import decode_xtext
 from smtpd_core.wire.replies import Reply
-from smtpd_core.wire.rules import IN_TRANSACTION, Phase
+from smtpd_core.wire.rules import Phase
+from smtpd_core.wire.transaction import data, mail, rcpt
 from smtpd_core.wire.verdict import Verdict, refused
 
 if TYPE_CHECKING:
@@ -28,28 +28,12 @@ if TYPE_CHECKING:
 
     Step = Callable[[ServerProtocol, str], Event | Waiting | None]
 
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
-# The forms that nearly all clients use, read in one match; every other form takes the full grammar. Up to 64 characters
-# no length limit of a part can be exceeded.
-_COMMON = rf"<({_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*)?>"
-_COMMON_MAIL = re.compile(
-    rf"[Ff][Rr][Oo][Mm]:{_COMMON}(?: SIZE=([0-9]{{1,15}}))?(?: BODY=(7BIT|8BITMIME))?( SMTPUTF8)?\Z"
-).match
-_COMMON_RCPT = re.compile(rf"[Tt][Oo]:{_COMMON}\Z").match
-_MAIL = re.compile(r"FROM: *(?=<)", re.IGNORECASE | re.ASCII)
-_RCPT = re.compile(r"TO: *(?=<)", re.IGNORECASE | re.ASCII)
 _ATTRIBUTE = re.compile(r"([A-Za-z]{1,16})=(.+)\Z")
 _ETRN = re.compile(rf"[@#]?{DOMAIN}\Z|#[A-Za-z0-9_.-]+\Z")
 
-NO_PARAMETERS = MailParameters()
-
-
-class Attributes(NamedTuple):
-    """What XCLIENT and XFORWARD may carry (Postfix's XCLIENT_README and XFORWARD_README)."""
-
-    xclient: frozenset[str] = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"})
-    xforward: frozenset[str] = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE"})
+# What XCLIENT and XFORWARD may carry (Postfix's XCLIENT_README and XFORWARD_README).
+_XCLIENT_NAMES = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"})
+_XFORWARD_NAMES = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE"})
 
 
 # EHLO, HELO, LHLO
@@ -82,123 +66,6 @@ def _hello_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[Re
 
 
 _HELLO = Verdict(_hello_accepted, refused(replies.refused_550))
-
-
-# MAIL
-
-
-def mail(p: ServerProtocol, argument: str) -> Event | None:
-    match = _COMMON_MAIL(argument)
-    if match is not None:
-        mailbox, size, body, utf8 = match.groups("")
-        settings = p.settings
-        octets = int(size) if size else None
-        common = not (size or body or utf8)
-        if len(mailbox) <= 64 and (common or (settings.common_parameters and (octets or 0) <= settings.common_size)):
-            parameters = NO_PARAMETERS if common else MailParameters(octets, body, utf8 != "")
-            p.pending = parameters
-            p.verdict = _MAIL_VERDICT
-            return events.MailFrom(mailbox, parameters)
-    return _any_mail(p, argument)
-
-
-def _any_mail(p: ServerProtocol, argument: str) -> Event | None:
-    match = _MAIL.match(argument)
-    if match is None:
-        return p.complain(replies.mail_syntax_501)
-    path = read_path(argument[match.end() :], null=True)
-    if path is None:
-        return p.complain(replies.bad_sender_501)
-    mailbox, end = path
-    found: dict[str, Any] = {}
-    rest = argument[match.end() + end :]
-    refusal = replies.bad_sender_501 if rest[:1] not in ("", " ") else None
-    refusal = refusal or read_parameters(rest, p.settings.mail_parsers, found, p.settings.limits)
-    if refusal is None and not found.get("smtputf8") and not argument.isascii():
-        refusal = replies.not_ascii_553
-    if refusal is not None:
-        return p.complain(refusal)
-    parameters = MailParameters(**found)
-    p.pending = parameters
-    p.verdict = _MAIL_VERDICT
-    return events.MailFrom(mailbox, parameters)
-
-
-def _mail_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[Reply] | None) -> None:
-    p.parameters = p.pending
-    p.recipients = 0
-    p.phase = Phase.SENDER
-    p.say(reply or replies.sender_250)
-
-
-_MAIL_VERDICT = Verdict(_mail_accepted, refused(replies.refused_550))
-
-
-# RCPT
-
-
-def rcpt(p: ServerProtocol, argument: str) -> Event | None:
-    match = _COMMON_RCPT(argument)
-    mailbox = match[1] if match is not None else None
-    if mailbox is not None and len(mailbox) <= 64:
-        recipient = Recipient(mailbox)
-    else:
-        answer = _any_rcpt(p, argument)
-        if isinstance(answer, Reply):
-            return p.complain(answer)
-        recipient = answer
-    limit = p.settings.max_recipients
-    if limit and p.recipients >= limit:
-        p.say(replies.too_many_recipients_452)
-        return None
-    p.verdict = _RCPT_VERDICT
-    return events.RcptTo(recipient)
-
-
-def _any_rcpt(p: ServerProtocol, argument: str) -> Recipient | Reply:
-    match = _RCPT.match(argument)
-    if match is None:
-        return replies.rcpt_syntax_501
-    path = read_path(argument[match.end() :], postmaster=True)
-    if path is None:
-        return replies.bad_recipient_501
-    mailbox, end = path
-    found: dict[str, Any] = {}
-    rest = argument[match.end() + end :]
-    refusal = replies.bad_recipient_501 if rest[:1] not in ("", " ") else None
-    refusal = refusal or read_parameters(rest, p.settings.rcpt_parsers, found, p.settings.limits)
-    if refusal is None and not p.parameters.smtputf8 and not argument.isascii():
-        refusal = replies.not_ascii_553
-    return refusal or Recipient(mailbox, **found)
-
-
-def _rcpt_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[Reply] | None) -> None:
-    p.recipients += 1
-    p.phase = Phase.RECIPIENTS
-    p.say(reply or replies.recipient_250)
-
-
-_RCPT_VERDICT = Verdict(_rcpt_accepted, refused(replies.refused_550))
-
-
-# DATA
-
-
-def data(p: ServerProtocol, argument: str) -> Event | None:
-    if argument:
-        return p.complain(replies.no_argument_501)
-    if p.parameters.body == "BINARYMIME":
-        return p.complain(replies.binary_needs_bdat_503)
-    p.verdict = _DATA_VERDICT
-    return events.ContentBegins("DATA")
-
-
-def _data_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[Reply] | None) -> None:
-    p.say(reply or replies.go_ahead_354)
-    p.begin_data()
-
-
-_DATA_VERDICT = Verdict(_data_accepted, refused(replies.refused_550))
 
 
 # RSET, NOOP, QUIT, HELP and the verbs that are known but not served
@@ -392,9 +259,7 @@ STEPS: dict[str, Step] = {
     "VRFY": vrfy,
     "EXPN": expn,
     "ETRN": etrn,
-    "XCLIENT": _client_facts("XCLIENT", Attributes().xclient),
-    "XFORWARD": _client_facts("XFORWARD", Attributes().xforward),
+    "XCLIENT": _client_facts("XCLIENT", _XCLIENT_NAMES),
+    "XFORWARD": _client_facts("XFORWARD", _XFORWARD_NAMES),
     "TURN": not_implemented,
 }
-
-__all__ = ["IN_TRANSACTION", "STEPS", "custom_step"]

@@ -137,7 +137,7 @@ class DataReader:
                 piece, self._held = text, b""
             else:
                 piece, self._held = text[:-keep], text[-keep:]
-        if dotted:
+        if dotted and (end is None or dotted.start() < end.start()):
             piece = _UNDOT(b"\r\n", piece)
         if self._virtual and piece:
             piece = piece[2:]

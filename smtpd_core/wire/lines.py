@@ -115,7 +115,10 @@ def _odd_line(p: ServerProtocol, limit: int) -> bytes | Event | Waiting | None:
     if end >= 0:
         p._at = p._scanned = end + 2
         return data[at:end]
-    p._scanned = max(at, len(data) - 1) if data[-1:] == b"\r" else len(data)
+    if at:
+        p._data = data = data[at:]
+        p._at = 0
+    p._scanned = len(data) - (data[-1:] == b"\r")
     return NEED_BYTES
 
 
@@ -145,5 +148,6 @@ def _dropping(p: ServerProtocol) -> Waiting | None:
         p.read_commands()
         return None
     # A CR at the end may be the first half.
-    p._at = p._scanned = len(p._data) - (p._data[-1:] == b"\r" and p._at < len(p._data))
+    p._data = b"\r" if p._data[-1:] == b"\r" and p._at < len(p._data) else b""
+    p._at = p._scanned = 0
     return NEED_BYTES

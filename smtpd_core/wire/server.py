@@ -8,7 +8,7 @@
 Rules: the same bytes in any pieces give the same events and bytes. Whatever arrives is answered or waited for, never an
 exception. ValueError is for a verdict that nobody asked for.
 Thread: one at a time, the one that has the connection's turn.
-Not here: moves (rules.py), syntax (commands.py), content (content.py, chunks.py), AUTH (login.py), lines (lines.py).
+Not here: moves (rules.py), lines (lines.py), syntax (commands.py, transaction.py), AUTH (login.py), BDAT (chunks.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 from smtpd_core.wire import chunks, events, lines, login, replies
 from smtpd_core.wire.command_table import CustomVerb
-from smtpd_core.wire.commands import NO_PARAMETERS
 from smtpd_core.wire.content import ChunkReader, DataReader
 from smtpd_core.wire.envelope import MailParameters
 from smtpd_core.wire.events import AWAITING_VERDICT, ENDED, NEED_BYTES, OUTPUT_FULL, Event, Waiting
@@ -26,6 +25,7 @@ from smtpd_core.wire.extensions import Standing
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import IN_TRANSACTION, Phase
 from smtpd_core.wire.settings import ProtocolSettings
+from smtpd_core.wire.transaction import NO_PARAMETERS
 from smtpd_core.wire.verdict import Verdict
 
 __all__ = ["CustomVerb", "ProtocolSettings", "ServerProtocol", "WireObserver"]
@@ -265,15 +265,6 @@ class ServerProtocol:
     def read_commands(self) -> None:
         self.reading = lines.read_command
 
-    def begin_data(self) -> None:
-        self.phase = Phase.CONTENT
-        self.content = DataReader(self.settings.under_data)
-        self.drop_is_told = False
-        self.reading = _read_data
-
-    def end_content(self) -> None:
-        self.reading = _content_ends
-
     def begin_upgrade(self) -> None:
         self.phase = Phase.UPGRADE
         self.reading = _upgrade
@@ -287,15 +278,18 @@ class ServerProtocol:
             data = self._data = b"".join(self._later) if len(self._later) > 1 else self._later[0]
             self._later.clear()
             at = 0
-        if at or most < len(data):
-            data = data[at : at + most]
-        self._at = self._scanned = at + len(data)
-        return data
+        if len(data) - at > most:
+            self._at = self._scanned = at + most
+            return data[at : at + most]
+        # Nothing that was used up is kept: an idle connection after a large message holds no 64 KiB.
+        self._data = b""
+        self._at = self._scanned = 0
+        return data[at:] if at else data
 
-    def give_back(self, count: int) -> None:
-        """The last `count` bytes of take_input() were not used."""
-        self._at -= count
-        self._scanned = self._at
+    def give_back(self, data: bytes, used: int) -> None:
+        """Of what take_input() gave last, all of it, only the first `used` bytes were due."""
+        self._data = data
+        self._at = self._scanned = used
 
     def take_response(self) -> bytes | Event | Waiting | None:
         return lines.read_response(self)
@@ -325,7 +319,7 @@ class ServerProtocol:
         return events.ContentDropped(replies.lost_421) if unfinished else ENDED
 
 
-# What is read now: one function per way of reading. Commands are in lines.py, chunks in chunks.py.
+# What is read now: one function per way of reading. The others are in lines.py, transaction.py, chunks.py, login.py.
 
 
 def _greet(p: ServerProtocol) -> Event:
@@ -344,60 +338,6 @@ def _not_greeted(p: ServerProtocol, reply: Reply | None) -> None:
 
 
 _GREETING = Verdict(_greeted, _not_greeted)
-
-
-def _read_data(p: ServerProtocol) -> Event | Waiting | None:
-    content = p.content
-    assert isinstance(content, DataReader)
-    data = p.take_input(1 << 30)
-    if not data:
-        return NEED_BYTES
-    piece, used = content.read(data)
-    if used >= 0:
-        p.give_back(len(data) - used)
-        p.reading = _content_ends
-    if content.refusal is not None and not p.drop_is_told:
-        p.drop_is_told = True
-        return events.ContentDropped(content.refusal)
-    return events.BodyChunk(piece) if piece else None
-
-
-def _content_ends(p: ServerProtocol) -> Event | None:
-    content = p.content
-    assert content is not None
-    refusal = content.refusal
-    if refusal is None:
-        p.verdict = _CONTENT
-        return events.ContentEnds(content.size)
-    told, p.drop_is_told = p.drop_is_told, True
-    _conclude(p, refusal, None)
-    return None if told else events.ContentDropped(refusal)
-
-
-def _content_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[Reply] | None) -> None:
-    p.errors = 0  # a client that gets mail through is no attacker: a long-lived connection keeps its budget
-    _conclude(p, reply or replies.ok_250, several)
-
-
-def _content_refused(p: ServerProtocol, reply: Reply | None) -> None:
-    _conclude(p, reply or replies.refused_550, None)
-
-
-_CONTENT = Verdict(_content_accepted, _content_refused)
-
-
-def _conclude(p: ServerProtocol, reply: Reply, several: Sequence[Reply] | None) -> None:
-    """The transaction is over. LMTP answers once per recipient (RFC 2033 4.2)."""
-    count = p.recipients if p.settings.service == "lmtp" else 1
-    if several is not None and len(several) != count:
-        raise ValueError(f"{count} replies are due, not {len(several)}")
-    for one in several if several is not None else [reply] * count:
-        p.say(one)
-    p.content = None
-    p.parameters = NO_PARAMETERS
-    p.recipients = 0
-    p.phase = Phase.READY
-    p.read_commands()
 
 
 def _upgrade(p: ServerProtocol) -> Event:

@@ -176,6 +176,10 @@ def test_recipients_that_policy_refused_are_no_errors():
     play(HELLO + "C: MAIL FROM:<>\nS: 250 2.1.0 Sender ok\n" + refused)
 
 
+def test_mail_that_is_too_large_is_no_error_of_the_client():
+    play(HELLO + "C: MAIL FROM:<> SIZE=101\nS: 552 5.3.4 Message too large\n" * 5, max_message_size=100, max_errors=2)
+
+
 @pytest.mark.parametrize("word", ["STARTTLSX", "STARTTLSFOO bar", "starttls-", "S TARTTLS", "STARTTL"])
 def test_a_word_that_only_begins_like_starttls_is_unknown(word):
     play(HELLO + f"C: {word}\nS: 500 5.5.2 Unknown command", starttls=True)
