@@ -13,12 +13,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
+from collections.abc import Iterator
 
 from certs.facts import TlsFacts
 from relay.hop import Hop, Load, Manners, TlsLevel, TlsStream, TlsTrouble, Trouble, Word
 from smtpd_core.wire.answers import Answer, BrokenAnswer
 from smtpd_core.wire.client import Answered, Client, Observer, Step, mail_parameters, rcpt_parameters
 from smtpd_core.wire.sasl.client import SaslError, chosen
+from smtpd_core.wire.stuffing import LineEnds
 
 # Commands sent before their answers are read: a group this small fits any socket buffer in both directions, so that
 # two ends that both only write can't lock each other (RFC 2920 3.1).
@@ -208,7 +210,8 @@ class Conversation:
         if self._is_unfinished:
             self._reset()
         pipelining = "PIPELINING" in extensions
-        chunking = self.manners.chunking and "CHUNKING" in extensions
+        is_binary = load.body == "BINARYMIME"
+        chunking = (self.manners.chunking or is_binary) and "CHUNKING" in extensions
         try:
             client.mail(
                 load.sender,
@@ -262,7 +265,7 @@ class Conversation:
     def _in_one_send(self, load: Load, words: list[Word | None]) -> None:
         """Envelope and a small content in one group: one round trip for the message (RFC 3030 4.2)."""
         self._rcpts(load, words, 0, True)
-        self.client.chunk(b"".join(load.pieces(SMALL)), last=True)
+        self.client.chunk(b"".join(_as_sent(load, SMALL)), last=True)
         self._mail_is_taken(words)
         self._rcpt_answers(words, len(load.recipients))
         self._last_word(words)
@@ -294,7 +297,7 @@ class Conversation:
 
     def _chunks(self, load: Load, words: list[Word | None]) -> None:
         held = b""
-        for piece in load.pieces(self.manners.window):
+        for piece in _as_sent(load, self.manners.window):
             if held:
                 self.client.chunk(held, last=False)
                 self._flush(self.manners.times.block)
@@ -494,3 +497,16 @@ class Conversation:
             self._socket.close()
             self._socket = None
             self.is_broken = True
+
+
+def _as_sent(load: Load, size: int) -> Iterator[bytes]:
+    """The content for chunks: as it is where it was declared binary, else without bare CR or LF (RFC 3030 3)."""
+    if load.body == "BINARYMIME":
+        yield from load.pieces(size)
+        return
+    line_ends = LineEnds()
+    for piece in load.pieces(size):
+        if mended := line_ends.mended(piece):
+            yield mended
+    if rest := line_ends.rest():
+        yield rest

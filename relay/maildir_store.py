@@ -44,6 +44,7 @@ class MailboxStore:
         self._writers = writers
         self._clock = clock
         self._crew = Crew("mailbox", writers)
+        self._is_stopped = False
 
     def has_room(self) -> Reply | None:
         """The disk itself tells, when it is full: keep() then resolves with the OSError."""
@@ -76,6 +77,15 @@ class MailboxStore:
             draft.close()
             ticket.resolve(outcome)
 
-    def close(self, timeout: float = 10.0) -> bool:
+    def start(self) -> bool:
+        """Be ready again after a stop(); a new store is. False where it was ready."""
+        if not self._is_stopped:
+            return False
+        self._crew = Crew("mailbox", self._writers)
+        self._is_stopped = False
+        return True
+
+    def stop(self, timeout: float = 10.0) -> bool:
         """Finish what is under way."""
+        self._is_stopped = True
         return self._crew.stop(timeout)

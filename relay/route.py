@@ -102,7 +102,8 @@ class Routes:
                     kind = "rfc822" if recipient.address.isascii() else "utf-8"
                     there = replace(there, orcpt=f"{kind};{recipient.address}")
                 user, domain = split(address, self.hostname)
-                reached.setdefault((user, domain), there)
+                # Case is ours to ignore in our own domains only.
+                reached.setdefault((user.lower() if self._domain(domain) else user, domain), there)
                 if len(reached) >= MAX_STOPS:
                     break
         return [

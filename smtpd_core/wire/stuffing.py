@@ -13,28 +13,42 @@ _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _DOT = re.compile(rb"\n\.")
 
 
-class Stuffer:
-    """Pieces of any size in, bytes to send out; finish() gives the end. Memory: one piece.
+class LineEnds:
+    """Pieces in, pieces without a bare CR or LF out; rest() gives what was held back. Memory: one piece."""
 
-    Thread: one at a time.
-    """
-
-    __slots__ = ("_at_line_start", "_held_cr")
+    __slots__ = ("_held_cr",)
 
     def __init__(self) -> None:
-        self._at_line_start = True
         self._held_cr = False
 
-    def stuffed(self, piece: bytes) -> bytes:
+    def mended(self, piece: bytes) -> bytes:
         if self._held_cr:
             piece, self._held_cr = b"\r" + piece, False
         if piece.endswith(b"\r"):
             # Whether this CR is bare is known with the next byte.
             piece, self._held_cr = piece[:-1], True
+        if piece.count(b"\n") == piece.count(b"\r") == piece.count(b"\r\n"):
+            return piece
+        return _BARE.sub(b"\r\n", piece)
+
+    def rest(self) -> bytes:
+        held, self._held_cr = self._held_cr, False
+        return b"\r\n" if held else b""
+
+
+class Stuffer:
+    """Pieces of any size in, bytes to send out; finish() gives the end. Thread: one at a time."""
+
+    __slots__ = ("_at_line_start", "_line_ends")
+
+    def __init__(self) -> None:
+        self._at_line_start = True
+        self._line_ends = LineEnds()
+
+    def stuffed(self, piece: bytes) -> bytes:
+        piece = self._line_ends.mended(piece)
         if not piece:
             return b""
-        if not piece.count(b"\n") == piece.count(b"\r") == piece.count(b"\r\n"):
-            piece = _BARE.sub(b"\r\n", piece)
         started, self._at_line_start = self._at_line_start, piece.endswith(b"\n")
         if b"\n." in piece:
             piece = _DOT.sub(b"\n..", piece)
@@ -44,7 +58,6 @@ class Stuffer:
 
     def finish(self) -> bytes:
         """The rest and the final dot; a last line without its end gets one."""
-        if self._held_cr:
-            self._held_cr = False
+        if self._line_ends.rest():
             return b"\r\n.\r\n"
         return b".\r\n" if self._at_line_start else b"\r\n.\r\n"

@@ -1,0 +1,125 @@
+"""Where mail goes, and that nothing a stranger writes becomes a path."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.mail import Envelope, Recipient
+from relay.route import Domain, Place, Routes, filled, mailbox, safe_name, split
+
+BOX = "maildir:/mail/{domain}/{user}"
+
+ROUTES = Routes(
+    domains={
+        "here.test": Domain(
+            BOX,
+            users={"ann", "bob+x"}.__contains__,
+            aliases={
+                "team": ["ann@here.test", "cid@far.test"],
+                "all": ["team@here.test", "ann@here.test"],
+                "loop": ["pool@here.test"],
+                "pool": ["loop@here.test"],
+                "ann.old": ["ann@here.test"],
+            },
+        ),
+        "any.test": Domain(BOX),
+        "catch.test": Domain(BOX, users=set[str]().__contains__, catch_all="ann@here.test"),
+    },
+    table={"partner.test": "smtp:mail.partner.test:25", ".deep.test": "lmtp:127.0.0.1:24"},
+    hostname="here.test",
+)
+
+NOBODY = "refuse:5.1.1 No such user here"
+
+PLACES = [
+    ("ann@here.test", Place.HERE, BOX),
+    ("ANN@HERE.TEST.", Place.HERE, BOX),
+    ("ann+lists@here.test", Place.HERE, BOX),
+    ("bob+x@here.test", Place.HERE, BOX),
+    ("bob@here.test", Place.NOBODY, NOBODY),
+    ("postmaster@here.test", Place.HERE, BOX),
+    ("Postmaster", Place.HERE, BOX),
+    ("anyone@any.test", Place.HERE, BOX),
+    ("x@catch.test", Place.HERE, BOX),
+    ("x@partner.test", Place.ELSEWHERE, "smtp:mail.partner.test:25"),
+    ("x@a.b.deep.test", Place.ELSEWHERE, "lmtp:127.0.0.1:24"),
+    ("x@deep.test", Place.ELSEWHERE, "mx:deep.test"),
+    ("x@far.test", Place.ELSEWHERE, "mx:far.test"),
+    ("x@MÜNCHEN.test", Place.ELSEWHERE, "mx:xn--mnchen-3ya.test"),
+    ("x@[127.0.0.1]", Place.ELSEWHERE, "mx:[127.0.0.1]"),
+    ("ann%far.test@here.test", Place.NOBODY, NOBODY),
+    ("far.test!ann@here.test", Place.NOBODY, NOBODY),
+    ('"ann@far.test"@here.test', Place.NOBODY, NOBODY),
+    ("x@../../etc", Place.NOWHERE, "refuse:5.1.2 No such domain"),
+    ("x@a b", Place.NOWHERE, "refuse:5.1.2 No such domain"),
+    ("x@-", Place.NOWHERE, "refuse:5.1.2 No such domain"),
+]
+
+
+@pytest.mark.parametrize(("address", "place", "destination"), PLACES)
+def test_every_address_has_its_place(address: str, place: Place, destination: str) -> None:
+    assert ROUTES.place(address) is place
+    assert ROUTES.destination(address) == destination
+
+
+def stops(*addresses: str) -> list[tuple[str, str]]:
+    envelope = Envelope("s@x.test", tuple(Recipient(one) for one in addresses))
+    return [(stop.recipient.address, stop.recipient.orcpt) for stop in ROUTES.stops(envelope)]
+
+
+def test_aliases_are_followed_and_each_mailbox_gets_one_copy() -> None:
+    assert stops("all@here.test", "ANN@here.test") == [
+        ("ann@here.test", "rfc822;all@here.test"),
+        ("cid@far.test", "rfc822;all@here.test"),
+    ]
+    assert stops("x@far.test", "X@far.test") == [("x@far.test", ""), ("X@far.test", "")]
+    assert stops("team+x@here.test")[0] == ("ann@here.test", "rfc822;team+x@here.test")
+    assert stops("who@catch.test") == [("ann@here.test", "rfc822;who@catch.test")]
+
+
+def test_aliases_in_a_circle_end() -> None:
+    assert len(stops("loop@here.test")) == 1
+
+
+def test_stops_are_numbered_and_orcpt_of_the_sender_is_kept() -> None:
+    envelope = Envelope("s@x.test", (Recipient("team@here.test", ("FAILURE",), "rfc822;T@o.test"),))
+    found = ROUTES.stops(envelope)
+    assert [stop.number for stop in found] == [0, 1]
+    assert all(stop.recipient.orcpt == "rfc822;T@o.test" for stop in found)
+    assert all(stop.recipient.notify == ("FAILURE",) for stop in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Ann", "ann"),
+        ("ann.b-c_d+e", "ann.b-c_d+e"),
+        ("../../etc/passwd", "%2e.%2f..%2fetc%2fpasswd"),
+        (".hidden", "%2ehidden"),
+        ("", "%"),
+        ("a/b", "a%2fb"),
+        ("a\0b", "a%00b"),
+        ("{user}", "%7buser%7d"),
+        ("ä", "%c3%a4"),
+    ],
+)
+def test_a_name_is_never_a_path(text: str, name: str) -> None:
+    assert safe_name(text) == name
+
+
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_whatever_the_local_part_the_mailbox_lies_under_its_root(user: str, domain: str) -> None:
+    path = filled("/root/{domain}/{user}", user, domain)
+    assert os.path.normpath(path) == path
+    assert path.startswith("/root/") and path.count("/") == 3
+    assert all(0 < len(part) <= 128 for part in path.split("/")[2:])
+
+
+def test_mailbox_names_leave_the_detail_out_and_undo_quotes() -> None:
+    assert mailbox("Ann+Lists@Here.Test") == ("ann", "here.test")
+    assert mailbox("+x@here.test") == ("+x", "here.test")
+    assert split('"a\\"b c"@x.test') == ('a"b c', "x.test")
