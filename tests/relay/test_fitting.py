@@ -17,6 +17,9 @@ from smtpd_core.wire.envelope import MailParameters
 TEXT = (
     "Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ngrüße\r\nzwei\r\n"
 )
+BINARY = (
+    b"Subject: x\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\n\r.\n\xff"
+)
 MULTI = (
     "Subject: x\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: 8bit\r\n"
     'Content-Type: multipart/mixed;\r\n boundary="b 1"\r\n\r\npreämble\r\n--b 1\r\n'
