@@ -1,0 +1,238 @@
+"""What guessing, slow stores and curious readers of logs get: nothing."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import smtplib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from smtpd_core import SmtpServer, UserAccount
+from smtpd_core.accounts import Account, MemoryStore, StoreUnavailable
+from smtpd_core.accounts.callable import CallableStore
+from smtpd_core.net import GuardSettings
+
+NO_DELAY = GuardSettings(login_delay=0.0, lock_out_after=10, exempt=())
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., SmtpServer]]:
+    running = []
+
+    def start(**more: object) -> SmtpServer:
+        server = SmtpServer(port=0, server_name="mx.test", clear_text_without_tls=True, **more)
+        server.on_message_received = lambda session, message: None
+        server.start()
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.stop(5)
+
+
+def plain(user: str, password: str) -> str:
+    return "PLAIN " + base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+
+
+class Dialogue:
+    """A client that waits for each reply."""
+
+    def __init__(self, server: SmtpServer) -> None:
+        self.socket = socket.create_connection(server.address, timeout=20)
+        self.replies = self.socket.makefile("rb")
+        self.reply()
+        self.say("EHLO probe")
+
+    def say(self, line: str) -> bytes:
+        self.socket.sendall(line.encode() + b"\r\n")
+        return self.reply()
+
+    def reply(self) -> bytes:
+        while True:
+            line = self.replies.readline()
+            if line[3:4] != b"-":
+                return line
+
+    def close(self) -> None:
+        self.replies.close()
+        self.socket.close()
+
+
+class Counting:
+    """Counts what reaches the store; only "right" is right."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, user: str, password: str) -> bool:
+        self.asked += 1
+        return password == "right"
+
+
+def test_wrong_logins_from_one_source_never_exceed_the_limit(serve: Callable[..., SmtpServer]) -> None:
+    """Eight connections guess as fast as they can, each time another name, so that only the source's limit holds."""
+    store = Counting()
+    server = serve(user_accounts=CallableStore(store), guard=NO_DELAY, max_errors=0)
+
+    def guess(first: int) -> None:
+        client = Dialogue(server)
+        for number in range(first, first + 250):
+            assert client.say(f"AUTH {plain(f'user{number}', 'wrong')}").startswith(b"535 ")
+        assert client.say(f"AUTH {plain('ann', 'right')}").startswith(b"535 "), "locked out, the right one is no use"
+        client.close()
+
+    threads = [threading.Thread(target=guess, args=(number * 1000,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.asked == 10
+
+
+def test_a_user_is_locked_out_and_the_others_are_not(serve: Callable[..., SmtpServer]) -> None:
+    store = Counting()
+    guard = GuardSettings(login_delay=0.0, lock_out_after=5, lock_out_period=900)
+    server = serve(user_accounts=CallableStore(store), guard=guard, max_errors=0)
+    client = Dialogue(server)
+    for spelling in ("ann", "Ann", "ANN", "\uff41nn", "ann", "ann", "ann"):
+        assert client.say(f"AUTH {plain(spelling, 'wrong')}").startswith(b"535 ")
+    assert store.asked == 5
+    assert client.say(f"AUTH {plain('ann', 'right')}").startswith(b"535 ")
+    assert client.say(f"AUTH {plain('bob', 'right')}").startswith(b"235 ")
+    client.close()
+
+
+def test_too_many_wrong_logins_end_the_session(serve: Callable[..., SmtpServer]) -> None:
+    server = serve(user_accounts=[UserAccount("ann", "x")], guard=GuardSettings(login_delay=0.0), max_errors=3)
+    client = Dialogue(server)
+    replies = [client.say(f"AUTH {plain('ann', 'wrong')}")[:3] for _ in range(3)]
+    replies.append(client.say(f"AUTH {plain('ann', 'wrong')}")[:3])
+    assert replies == [b"535", b"535", b"535", b"421"], "more than three are too many"
+    client.close()
+
+
+def test_each_failure_waits_longer_and_no_thread_waits_with_it(serve: Callable[..., SmtpServer]) -> None:
+    server = serve(
+        user_accounts=[UserAccount("ann", "right")],
+        guard=GuardSettings(login_delay=0.2, max_login_delay=1.0, lock_out_after=0),
+        max_thread_count=2,
+        max_errors=0,
+    )
+    waits = []
+    client = Dialogue(server)
+    for _ in range(3):
+        begin = time.monotonic()
+        client.say(f"AUTH {plain('ann', 'wrong')}")
+        waits.append(time.monotonic() - begin)
+    assert waits[0] >= 0.2 and waits[1] >= 0.4 and waits[2] >= 0.8
+    guessers = [Dialogue(server) for _ in range(10)]
+    for one in guessers:
+        one.socket.sendall(f"AUTH {plain('ann', 'wrong')}\r\n".encode())
+    begin = time.monotonic()
+    assert Dialogue(server).say("NOOP").startswith(b"250 ")
+    assert time.monotonic() - begin < 0.5, "ten delays at once hold neither of the two threads"
+    for one in guessers:
+        one.close()
+
+
+def test_a_slow_store_delays_nobody_who_does_not_log_in(serve: Callable[..., SmtpServer]) -> None:
+    """One second per look-up, 20 threads, 25 clients logging in."""
+    in_store, most = 0, 0
+    lock = threading.Lock()
+
+    def slow(user: str, password: str) -> bool:
+        nonlocal in_store, most
+        with lock:
+            in_store += 1
+            most = max(most, in_store)
+        time.sleep(1)
+        with lock:
+            in_store -= 1
+        return True
+
+    server = serve(user_accounts=CallableStore(slow), max_thread_count=20)
+    logging_in = [Dialogue(server) for _ in range(25)]
+    for number, client in enumerate(logging_in):
+        client.socket.sendall(f"AUTH {plain(f'user{number}', 'x')}\r\n".encode())
+    worst = 0.0
+    bystander = Dialogue(server)
+    for _ in range(200):
+        begin = time.monotonic()
+        assert bystander.say("NOOP").startswith(b"250 ")
+        worst = max(worst, time.monotonic() - begin)
+    with smtplib.SMTP(*server.address, timeout=20) as client:
+        begin = time.monotonic()
+        client.sendmail("x@mx.test", ["y@mx.test"], "Subject: x\r\n\r\nx\r\n")
+        worst = max(worst, time.monotonic() - begin)
+    assert worst < 0.5, f"somebody waited {worst:.3f} s"
+    for client in logging_in:
+        assert client.reply().startswith(b"235 ")
+        client.close()
+    assert most <= 10, "log-ins hold at most half of the threads"
+
+
+def test_a_store_that_fails_is_454_and_nobody_is_blamed(serve: Callable[..., SmtpServer]) -> None:
+    def broken(user: str, password: str) -> bool:
+        if user == "down":
+            raise StoreUnavailable("no route to host")
+        raise RuntimeError(f"cannot check {password}")
+
+    server = serve(user_accounts=CallableStore(broken), guard=NO_DELAY, max_errors=0)
+    client = Dialogue(server)
+    for number in range(30):
+        reply = client.say(f"AUTH {plain('down' if number % 2 else 'ann', 'hunter2')}")
+        assert reply.startswith(b"454 4.7.0 ") and b"hunter2" not in reply and b"route" not in reply
+    client.close()
+
+
+SECRET = "correct horse battery"
+
+
+class Leaky(MemoryStore):
+    """A store that fails while it handles the password."""
+
+    def verify(self, user: str, password: str) -> Account | None:
+        if user == "eve":
+            raise StoreUnavailable("the back end went away")
+        return super().verify(user, password)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256"])
+def test_no_secret_in_logs_transcripts_or_views(
+    serve: Callable[..., SmtpServer], mechanism: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from smtpd_core.wire.sasl.client import Credentials
+    from smtpd_core.wire.sasl.client import mechanism as client_side
+
+    debug_log, heard = tmp_path / "debug.log", []
+    store = Leaky([UserAccount("ann", SECRET), UserAccount("eve", SECRET)])
+    with caplog.at_level(logging.DEBUG):
+        server = serve(user_accounts=store, guard=GuardSettings(login_delay=0.0), debug_log=str(debug_log))
+        server.on_receive_command = lambda session, text: heard.append(repr(text))
+        server.on_send_response = lambda session, reply: heard.append(repr(reply))
+        server.on_authenticate = lambda session, login: heard.append(repr(login))
+        said = []
+        for user, password in (("ann", SECRET), ("ann", SECRET + "!"), ("eve", SECRET)):
+            one = client_side(mechanism, Credentials(user, password))
+            client, first = Dialogue(server), one.first()
+            command = f"AUTH {mechanism}" + (f" {base64.b64encode(first).decode()}" if first is not None else "")
+            said.append(base64.b64encode(first or b"-" * 9).decode())
+            reply = client.say(command)
+            while reply.startswith(b"334"):
+                answer = base64.b64encode(one.respond(base64.b64decode(reply[4:]))).decode()
+                said.append(answer if len(answer) > 8 else SECRET)
+                reply = client.say(answer)
+            heard.extend(repr(session) for session in server.connections)
+            client.close()
+        server.stop(5)
+    seen = caplog.text + debug_log.read_text() + "\n".join(map(str, heard))
+    assert f"AUTH {mechanism}" in seen, "the dialogue is there"
+    for secret in (SECRET, base64.b64encode(SECRET.encode()).decode(), *said):
+        assert secret not in seen
