@@ -34,7 +34,7 @@ class DaemonProcess:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def start(self, environment: dict[str, str] | None = None) -> None:
+    def start(self, environment: dict[str, str] | None = None, descriptors: tuple[int, ...] = ()) -> None:
         """Returns when it serves; AssertionError with its log where it ends instead."""
         with open(self.log, "ab") as log, open(self.output, "wb") as output:
             self.process = subprocess.Popen(
@@ -42,6 +42,7 @@ class DaemonProcess:
                 stdout=output,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+                pass_fds=descriptors,
             )
         deadline = time.monotonic() + 30
         while "listening " not in (said := self.output.read_text()) or not said.endswith("\n"):

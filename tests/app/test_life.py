@@ -1,0 +1,251 @@
+"""A daemon's life: ready lines, signals, reload, supervisors, privileges, and what it says when it can't start."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from certs.issue import self_signed
+from tests.app.daemon import ROOT, DaemonProcess
+
+CONFIG = """
+hostname = "mx.our.test"
+[[listener]]
+bind = "127.0.0.1:0"
+[domains."our.test"]
+users = ["ann"]
+deliver = "maildir:{state}/mail"
+"""
+
+
+def configured(tmp_path: Path, more: str = "") -> tuple[Path, DaemonProcess]:
+    state = tmp_path / "state"
+    config = tmp_path / "smtpd.toml"
+    config.write_text(CONFIG.replace("{state}", str(state)) + more)
+    return config, DaemonProcess(state, "--config", str(config), listen="")
+
+
+def rcpt(daemon: DaemonProcess, address: str) -> int:
+    with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        client.ehlo("probe.test")
+        client.mail("eve@far.test")
+        return client.rcpt(address)[0]
+
+
+def test_it_says_where_it_listens_and_how_to_send_a_first_mail(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path / "state") as daemon:
+        said = daemon.output.read_text()
+        assert said.startswith(f"listening mx 127.0.0.1:{daemon.address[1]}\n")
+        assert "send --to you@example.test" in said and "swaks" in said and "smtplib" in said
+        assert f"it will lie in {daemon.state}/mail/new" in said
+        program = next(line for line in said.splitlines() if "import smtplib" in line)
+        subprocess.run(program, shell=True, check=True, cwd=tmp_path)
+        assert b"Subject: hello" in daemon.wait_for(1)[0].read_bytes()
+
+
+def test_hup_takes_over_new_settings_and_sessions_go_on(tmp_path: Path) -> None:
+    config, daemon = configured(tmp_path)
+    with daemon, smtplib.SMTP(*daemon.address, timeout=20) as session:
+        session.ehlo("probe.test")
+        session.mail("eve@far.test")
+        assert session.rcpt("bob@our.test")[0] == 550
+        config.write_text(config.read_text().replace('["ann"]', '["ann", "bob"]') + "[limits]\nmax_recipients = 100")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded")
+        assert session.rcpt("bob@our.test")[0] == 250, "a session that was open follows the new rules"
+        assert rcpt(daemon, "bob@our.test") == 250
+
+
+def test_hup_with_a_bad_configuration_changes_nothing(tmp_path: Path) -> None:
+    config, daemon = configured(tmp_path)
+    with daemon:
+        config.write_text(config.read_text() + "\n[limmits]\n")
+        daemon.signal(signal.SIGHUP)
+        line = daemon.wait_for_log("reload refused")
+        assert f"{config}: limmits: unknown setting; did you mean limits?" in line
+        assert rcpt(daemon, "ann@our.test") == 250
+
+
+def test_hup_names_what_needs_a_restart(tmp_path: Path) -> None:
+    config, daemon = configured(tmp_path)
+    with daemon:
+        config.write_text('pid_file = "other"\n' + config.read_text().replace("127.0.0.1:0", "127.0.0.1:1"))
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded")
+        assert "listener needs a restart" in daemon.log.read_text()
+        assert "pid_file needs a restart" in daemon.log.read_text()
+        assert rcpt(daemon, "ann@our.test") == 250
+
+
+def test_hup_serves_a_new_certificate_without_closing_anything(tmp_path: Path) -> None:
+    from certs.files import Pair, write_pair
+
+    def renew() -> None:
+        write_pair(Pair(*self_signed(["mx.our.test"])), tmp_path / "certificate.pem", tmp_path / "key.pem")
+
+    def shown(daemon: DaemonProcess) -> bytes | None:
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            client.starttls(context=ssl._create_unverified_context())
+            return client.sock.getpeercert(binary_form=True)  # type: ignore[union-attr]
+
+    renew()
+    _, daemon = configured(tmp_path, f'[tls]\ncertificate = "{tmp_path}/certificate.pem"\nkey = "{tmp_path}/key.pem"\n')
+    with daemon, smtplib.SMTP(*daemon.address, timeout=20) as session:
+        session.starttls(context=ssl._create_unverified_context())
+        before = shown(daemon)
+        renew()
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded")
+        assert shown(daemon) not in (before, None)
+        assert session.noop()[0] == 250
+
+
+def test_reload_under_load_drops_no_session(tmp_path: Path) -> None:
+    _, daemon = configured(tmp_path)
+
+    def send(number: int) -> int:
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            for _ in range(40):
+                client.sendmail("eve@far.test", ["ann@our.test"], f"Subject: {number}\r\n\r\n.\r\n")
+        return 40
+
+    with daemon, ThreadPoolExecutor(8) as clients:
+        sending = [clients.submit(send, number) for number in range(8)]
+        while not all(one.done() for one in sending):
+            daemon.signal(signal.SIGHUP)
+            time.sleep(0.05)
+        assert sum(one.result() for one in sending) == 320
+        daemon.wait_for(320)
+        assert "refused" not in daemon.log.read_text()
+
+
+def test_a_second_term_ends_at_once(tmp_path: Path) -> None:
+    daemon = DaemonProcess(tmp_path / "state")
+    daemon.start()
+    with smtplib.SMTP(*daemon.address, timeout=20) as busy:
+        busy.ehlo("probe.test")
+        busy.mail("eve@far.test")
+        busy.rcpt("ann@our.test")
+        busy.putcmd("data")
+        busy.getreply()
+        daemon.signal(signal.SIGTERM)
+        daemon.wait_for_log("stopping")
+        daemon.signal(signal.SIGTERM)
+        assert daemon.process is not None
+        began = time.monotonic()
+        assert daemon.process.wait(10) != 0
+        assert time.monotonic() - began < 5
+        busy.close()
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        done = refused("--listen", address, "--state", str(tmp_path / "state"))
+    assert done.returncode == 1 and address in done.stderr and "in use" in done.stderr
+
+
+def test_two_servers_on_one_state_directory_are_refused(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path / "state"):
+        done = refused("--listen", "127.0.0.1:0", "--state", str(tmp_path / "state"))
+    assert done.returncode == 1 and "another server uses this directory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("[[listener]]\nauth = 'offered'\n[accounts]\nstore = 'file:/no/such.toml'", "accounts.store: "),
+        ("[[listener]]\n[tls]\ncertificate = '/etc/passwd'", "/etc/passwd"),
+        ("user = 'no-such-user'\n[[listener]]\nbind = '127.0.0.1:0'", "no-such-user"),
+    ],
+)
+def test_what_can_not_be_served_is_refused_with_the_reason(tmp_path: Path, config: str, said: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(f'state = "{tmp_path}/state"\n{config}')
+    done = refused("--config", str(file))
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def refused(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "serve", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+
+
+def test_the_supervisor_hears_ready_reloading_and_stopping(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.settimeout(20)
+        daemon = DaemonProcess(tmp_path / "state")
+        daemon.start({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"})
+        assert supervisor.recv(1000).startswith(b"READY=1\nMAINPID=")
+        assert supervisor.recv(1000) == b"WATCHDOG=1"
+        daemon.signal(signal.SIGHUP)
+        heard = [supervisor.recv(1000)]
+        while heard[-1] != b"READY=1":
+            heard.append(supervisor.recv(1000))
+        assert any(one.startswith(b"RELOADING=1\nMONOTONIC_USEC=") for one in heard)
+        assert daemon.stop() == 0
+        while heard[-1] != b"STOPPING=1":
+            heard.append(supervisor.recv(1000))
+
+
+def test_a_socket_that_systemd_opened_is_served(tmp_path: Path) -> None:
+    """LISTEN_FDS: the sockets are descriptor 3 and up, LISTEN_PID is the process."""
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        opened.listen()
+        port = opened.getsockname()[1]
+        there = opened.fileno()
+        move = f"exec 3<&{there} {there}<&-; " if there != 3 else ""
+        start = move + 'LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp exec "$@"'
+        daemon = DaemonProcess(tmp_path / "state", listen="fd:smtp", wrapper=("bash", "-c", start, "bash"))
+        daemon.start(descriptors=(there,))
+        try:
+            assert daemon.listening == [("mx", f"127.0.0.1:{port}")]
+            with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+                assert client.noop()[0] == 250
+        finally:
+            assert daemon.stop() == 0
+
+
+def test_the_pid_file_holds_the_process_and_goes_with_it(tmp_path: Path) -> None:
+    config, daemon = configured(tmp_path)
+    config.write_text(f'pid_file = "{tmp_path}/pid"\n' + config.read_text())
+    with daemon:
+        assert daemon.process is not None
+        assert (tmp_path / "pid").read_text() == f"{daemon.process.pid}\n"
+    assert not (tmp_path / "pid").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+def test_privileges_are_given_up_once_the_port_is_bound(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o755)
+    for parent in tmp_path.parents[:2]:
+        os.chmod(parent, 0o755)
+    config, daemon = configured(tmp_path)
+    config.write_text('user = "nobody"\n' + config.read_text())
+    with daemon:
+        assert daemon.process is not None
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        nobody = str(pwd.getpwnam("nobody").pw_uid)
+        uids = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
+        assert set(uids) == {nobody}
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            client.sendmail("eve@far.test", ["ann@our.test"], "Subject: x\r\n\r\nx\r\n")
+        mail = daemon.wait_for(1)[0]
+        assert mail.stat().st_uid == int(nobody) and mail.stat().st_mode & 0o077 == 0
