@@ -34,11 +34,12 @@ class Handshake:
     """What OpenSSL's callbacks note while a handshake runs: they can't raise and can't reach the stream, which would
     make a cycle that keeps a dead connection in memory."""
 
-    __slots__ = ("choose", "is_named", "server_name", "trouble", "verify_depth", "verify_error")
+    __slots__ = ("alpn", "choose", "is_named", "server_name", "trouble", "verify_depth", "verify_error")
 
     def __init__(self, server_name: str = "", choose: Choose | None = None) -> None:
         self.server_name = server_name
         self.choose = choose
+        self.alpn = ""
         self.is_named = False
         self.trouble: Exception | None = None
         self.verify_error = 0
@@ -48,7 +49,7 @@ class Handshake:
 class Terms:
     """What a stream has to know of the context that it was made from; shared by all streams of it."""
 
-    __slots__ = ("asks_client", "check_peer", "endpoint_binding", "verifies")
+    __slots__ = ("asks_client", "binds", "check_peer", "endpoint_binding", "verifies")
 
     def __init__(
         self,
@@ -56,11 +57,13 @@ class Terms:
         asks_client: bool = False,
         check_peer: Callable[[SSL.Connection, Handshake], None] | None = None,
         verifies: bool = False,
+        binds: bool = True,
     ) -> None:
         self.endpoint_binding = endpoint_binding
         self.asks_client = asks_client
         self.check_peer = check_peer
         self.verifies = verifies
+        self.binds = binds
 
 
 class TlsStream:
@@ -219,6 +222,11 @@ class TlsStream:
     def _gather_facts(self) -> TlsFacts:
         connection, noted = self._connection, self._handshake
         version = connection.get_protocol_version_name()
+        if self._server_side:
+            if not noted.is_named:
+                noted.server_name = (connection.get_servername() or b"").decode("ascii", "replace").lower().rstrip(".")
+        else:
+            noted.alpn = connection.get_alpn_proto_negotiated().decode("ascii", "replace")
         peer: dict[str, Any] = {}
         if not self._server_side or self._terms.asks_client:
             certificate = connection.get_peer_certificate(as_cryptography=True)
@@ -230,9 +238,9 @@ class TlsStream:
             bits=connection.get_cipher_bits() or 0,
             group=binding.group_of(connection),
             server_name=noted.server_name,
-            alpn=connection.get_alpn_proto_negotiated().decode("ascii", "replace"),
+            alpn=noted.alpn,
             resumed=binding.was_resumed(connection),
-            bindings=self._bindings(version),
+            bindings=self._bindings(version) if self._terms.binds else {},
             **peer,
         )
 

@@ -98,6 +98,12 @@ def beside(between: Pair) -> ServerContexts:
     return ServerContexts([issue(Wish((HOST,)), between), issue(Wish((HOST,)), between, kind="rsa-2048")])
 
 
+def test_where_nobody_logs_in_no_bindings_are_worked_out(leaf: Pair) -> None:
+    server, client = ServerContexts(leaf).stream(bindings=False), ClientContext().stream("mx.test")
+    shake_hands(server, client)
+    assert server.facts.bindings == {} and server.facts.server_name == "mx.test"
+
+
 class TestSideBySide:
     @pytest.mark.parametrize("kind", ["ECDSA", "RSA"])
     def test_the_clients_abilities_choose_between_rsa_and_ecdsa(self, beside: ServerContexts, kind: str) -> None:
