@@ -1,7 +1,7 @@
 """Catch all mail that a program under development sends: show it, keep it in a Maildir, deliver nothing.
 
-    python docs/examples/catch_all.py            listens on 127.0.0.1:2525, keeps mail in ./mail
-    python docs/examples/catch_all.py --selftest
+python docs/examples/catch_all.py            listens on 127.0.0.1:2525, keeps mail in ./mail
+python docs/examples/catch_all.py --selftest
 """
 
 import smtplib

@@ -51,18 +51,17 @@ def main(port=2525):
 def selftest():
     no_check = ssl.create_default_context()
     no_check.check_hostname, no_check.verify_mode = False, ssl.CERT_NONE
-    with main(0) as server:
-        with smtplib.SMTP(*server.address) as client:
-            client.starttls(context=no_check)
-            for user, password in (("bob", "locked"), ("eve", "guess")):
-                try:
-                    client.login(user, password)
-                except smtplib.SMTPAuthenticationError:
-                    continue
-                raise AssertionError(f"{user} got in")
-            client.login("ann", "secret")
-            client.sendmail("ann@example.test", ["bob@example.test"], "Subject: mine\r\n\r\n")
-            assert client.mail("bob@example.test")[0] == 553
+    with main(0) as server, smtplib.SMTP(*server.address) as client:
+        client.starttls(context=no_check)
+        for user, password in (("bob", "locked"), ("eve", "guess")):
+            try:
+                client.login(user, password)
+            except smtplib.SMTPAuthenticationError:
+                continue
+            raise AssertionError(f"{user} got in")
+        client.login("ann", "secret")
+        client.sendmail("ann@example.test", ["bob@example.test"], "Subject: mine\r\n\r\n")
+        assert client.mail("bob@example.test")[0] == 553
     print("ok")
 
 

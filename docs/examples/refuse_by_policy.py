@@ -1,6 +1,6 @@
 """Refuse mail by a policy of one's own: at the connection, the sender, the recipient, and by what a message says.
 
-    python docs/examples/refuse_by_policy.py --selftest
+python docs/examples/refuse_by_policy.py --selftest
 """
 
 import smtplib
@@ -10,8 +10,9 @@ from smtpd_core import GuardSettings, Handler, Redirect, Refuse, Reply, SmtpServ
 
 
 class Policy(Handler):
-    domain = "@example.test"
-    aliases = {"sales@example.test": ["ann@example.test", "bob@example.test"]}
+    def __init__(self):
+        self.domain = "@example.test"
+        self.aliases = {"sales@example.test": ["ann@example.test", "bob@example.test"]}
 
     def on_mail_from(self, session, sender, parameters):
         if sender.endswith(".invalid"):

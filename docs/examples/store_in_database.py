@@ -1,6 +1,6 @@
 """Store mail in the application's database. The 250 goes out after the commit, so what was promised is there.
 
-    python docs/examples/store_in_database.py --selftest
+python docs/examples/store_in_database.py --selftest
 """
 
 import smtplib

@@ -1,7 +1,7 @@
 """Implicit TLS on 465 and submission with STARTTLS on 587, one handler and one set of users for both (RFC 8314).
 
-    python docs/examples/submission_and_smtps.py certificate.pem key.pem
-    python docs/examples/submission_and_smtps.py --selftest
+python docs/examples/submission_and_smtps.py certificate.pem key.pem
+python docs/examples/submission_and_smtps.py --selftest
 """
 
 import smtplib
