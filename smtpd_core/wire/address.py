@@ -15,7 +15,7 @@ MAX_LOCAL_PART = 64
 MAX_DOMAIN = 255
 MAX_PATH = 256
 
-_NON_ASCII = "\u00a0-\U0010ffff"  # C1 controls are text nowhere
+_NON_ASCII = "\u00a0-\u2027\u202a-\U0010ffff"  # without C1 controls and the two line separators
 _ATOM = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_NON_ASCII}-]+"
 _QUOTED = rf'"(?:[ !#-\[\]-~{_NON_ASCII}]|\\[ -~])*"'
 LOCAL_PART = rf"(?:{_ATOM}(?:\.{_ATOM})*|{_QUOTED})"
@@ -37,12 +37,18 @@ def is_domain(text: str) -> bool:
     """Whether `text` is a domain name: labels of 1 to 63 octets (as A-labels), 255 octets in all."""
     if len(text) <= 63 and text.isascii():
         return _DOMAIN.match(text) is not None
-    if not _DOMAIN.match(text):
+    if not _DOMAIN.match(text) or not all(c.isascii() or _may_be_in_a_label(c) for c in text):
         return False
     wire = ascii_domain(text)
     return (
         len(wire) <= MAX_DOMAIN and len(text.encode()) <= MAX_DOMAIN and all(len(one) <= 63 for one in wire.split("."))
     )
+
+
+def _may_be_in_a_label(c: str) -> bool:
+    """Letters, marks, digits and the few others that IDNA lets in (RFC 5892 2); never a character that looks like a
+    dot and would be read as one further on."""
+    return unicodedata.category(c)[0] in "LMN" or c in "\u00b7\u0375\u05f3\u05f4\u200c\u200d\u30fb"
 
 
 def is_literal(text: str) -> bool:

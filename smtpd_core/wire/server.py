@@ -170,7 +170,10 @@ class ServerProtocol:
             self.drop_is_told = True
 
     def say_and_end(self, reply: Reply) -> None:
-        """The last reply. An open verdict is void; accept() and refuse() that come late do nothing."""
+        """The last reply. An open verdict is void; accept() and refuse() that come late do nothing.
+
+        No event follows: a draft under way is the caller's to forget.
+        """
         if self.phase is not Phase.ENDED:
             self.say(reply)
             self._end()
