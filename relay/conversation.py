@@ -122,6 +122,9 @@ class Conversation:
         answered = self._answer(self.manners.times.tls)
         if not answered.answer.is_positive:
             raise TlsTrouble("tls", "", answered.answer)
+        if self.client.has_unread:
+            # Clear text behind the reply is somebody's who wants it taken for the host's own word under TLS.
+            raise Trouble("tls", f"{self.hop} said more than its reply to STARTTLS")
         self._start_tls()
         self._hello()
 

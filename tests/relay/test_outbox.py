@@ -1,0 +1,180 @@
+"""The outbox: kept when send() returns, delivered over real connections, shared by processes, safe across restarts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relay import Domain, Outbox, Relaying, RetryPolicy, Routes, StepTimes, TlsLevel, TlsPolicy, Way
+from relay.mail import Outcome, Parcel
+from smtpd_core.server import SmtpServer
+from smtpd_core.wire.envelope import MailParameters
+from smtpd_core.wire.sasl.client import Credentials
+from tests.support.peer import ScriptedPeer
+
+
+class Told:
+    """Outcomes as they come, to wait for."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[tuple[str, str]] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, parcel: Parcel, outcome: Outcome) -> None:
+        address = next(stop.recipient.address for stop in parcel.stops if stop.number == outcome.number)
+        with self._changed:
+            self.outcomes.append((address, outcome.result.value))
+            self._changed.notify_all()
+
+    def wait(self, count: int, timeout: float = 20.0) -> list[tuple[str, str]]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.outcomes) >= count, timeout), self.outcomes
+            return sorted(self.outcomes)
+
+
+def local(mail: Path, smarthost: str = "127.0.0.1:9") -> Routes:
+    return Routes(
+        {"here.test": Domain(f"maildir:{mail}/{{user}}", users={"ann"}.__contains__)}, default=f"smtp:{smarthost}"
+    )
+
+
+def files(mail: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(mail.glob("*/new/*"))]
+
+
+def test_a_message_goes_through_spool_and_queue_into_a_mailbox_and_its_bounce_comes_back(tmp_path: Path) -> None:
+    told = Told()
+    routes = local(tmp_path / "mail")
+    with Outbox(tmp_path / "state", stops=routes.stops, on_outcome=told) as outbox:
+        id = outbox.send(b"Subject: x\n\nhello\n", "ann@here.test", ["ann@here.test", "nobody@here.test"])
+        assert told.wait(3) == [
+            ("ann@here.test", "delivered"),
+            ("ann@here.test", "delivered"),
+            ("nobody@here.test", "failed"),
+        ]
+    contents = files(tmp_path / "mail")
+    assert len(contents) == 2
+    assert any(content.endswith(b"Subject: x\r\n\r\nhello\r\n") for content in contents)
+    bounce = next(content for content in contents if b"delivery-status" in content)
+    assert b"Final-Recipient: rfc822;nobody@here.test" in bounce and b"Status: 5.1.1" in bounce
+    assert len(id) == 15
+
+
+def test_what_was_sent_before_a_stop_is_delivered_after_the_next_start(tmp_path: Path) -> None:
+    routes = local(tmp_path / "mail")
+    # A process that spools and dies at once: its segment is an orphan.
+    script = (
+        "import os, sys\n"
+        "from relay import Outbox, Routes\n"
+        "outbox = Outbox(sys.argv[1], stops=Routes(default='hold:').stops)\n"
+        "outbox.start()\n"
+        "print(outbox.send(b'Subject: y\\r\\n\\r\\nx\\r\\n', 's@x.test', ['ann@here.test']), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    state = tmp_path / "state"
+    subprocess.run([sys.executable, "-c", script, str(state)], check=False, timeout=30, cwd=os.getcwd())
+    told = Told()
+    with Outbox(state, stops=routes.stops, on_outcome=told) as outbox:
+        outbox.send(b"Subject: z\r\n\r\nx\r\n", "s@x.test", ["ann@here.test"])
+        told.wait(1)
+    assert any(b"Subject: z" in content for content in files(tmp_path / "mail"))
+
+
+def test_a_second_process_only_spools_and_the_holder_delivers(tmp_path: Path) -> None:
+    told = Told()
+    routes = local(tmp_path / "mail")
+    script = (
+        "import sys\n"
+        "from relay import Outbox\n"
+        "with Outbox(sys.argv[1]) as outbox:\n"
+        "    assert not outbox.delivers\n"
+        "    for n in range(3):\n"
+        "        outbox.send(b'Subject: from afar\\r\\n\\r\\nx\\r\\n', 's@x.test', ['ann@here.test'])\n"
+    )
+    with Outbox(tmp_path / "state", stops=routes.stops, on_outcome=told) as outbox:
+        assert outbox.delivers
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "state")], check=True, timeout=30, cwd=os.getcwd())
+        told.wait(3)
+    assert len(files(tmp_path / "mail")) == 3
+
+
+def test_mail_passes_from_outbox_to_this_server_byte_for_byte(tmp_path: Path) -> None:
+    told = Told()
+    taken: list[bytes] = []
+    content = b"Subject: x\r\n\r\n" + b".dot\r\n" * 20_000 + b"last\r\n"
+    with SmtpServer(port=0, local_binding="127.0.0.1") as server:
+        server.on_message_received = lambda session, letter: taken.append(letter.open().read())
+        host, port = server.address[:2]
+        destination = f"smtp:{host}:{port}"
+        relaying = Relaying(hello="relay.test", tls=TlsPolicy(TlsLevel.NONE))
+        with Outbox(tmp_path / "s", stops=Routes(default=destination).stops, relaying=relaying, on_outcome=told) as box:
+            for n in range(5):
+                box.send(content, "s@x.test", [f"r{n}@far.test"])
+            assert {result for _, result in told.wait(5)} == {"relayed"}
+    assert taken == [content] * 5
+
+
+def test_a_full_or_stopped_outbox_says_so(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "state")
+    reply = outbox.has_room()
+    assert reply is not None and reply.code == 452
+    with pytest.raises(OSError):
+        outbox.send(b"x\r\n", "a@b.test", ["c@d.test"])
+    for wrong in ([], ["a\r\nb@c.test"], [""]):
+        with pytest.raises(ValueError):
+            outbox.send(b"x\r\n", "a@b.test", wrong)
+
+
+def test_each_way_has_its_own_credentials_port_and_retries() -> None:
+    from relay.relaying import Customs
+
+    way = Way(credentials=Credentials("u", "p"), concurrency=3, messages_per_minute=120, port=2500)
+    customs = Customs(Relaying(ways={"smtp:mail.test:587": way, "mx:slow.test": Way(retry=RetryPolicy((60.0,)))}))
+    with_login = customs.manners_of("smtp:mail.test:587")
+    assert with_login.tls is TlsLevel.VERIFY and with_login.credentials is not None
+    assert customs.manners_of("mx:a.test") is customs.manners_of("mx:b.test")
+    assert customs.manners_of("mx:a.test").credentials is None
+    assert customs.terms_of("smtp:mail.test:587").concurrency == 3
+    assert customs.terms_of("smtp:mail.test:587").interval == 0.5
+    assert customs.terms_of("mx:slow.test").retry.schedule == (60.0,)
+    assert customs.port_of("smtp:mail.test:587") == 2500 and customs.port_of("mx:a.test") == 25
+
+
+def test_stop_is_bounded_while_a_hop_hangs(tmp_path: Path) -> None:
+    with ScriptedPeer("-- hang") as peer:
+        routes = Routes(default=f"smtp:127.0.0.1:{peer.port}")
+        outbox = Outbox(tmp_path / "s", stops=routes.stops, relaying=Relaying(times=StepTimes.all(30, 30)))
+        outbox.start()
+        outbox.send(b"x\r\n", "a@b.test", ["c@d.test"])
+        wait_until(lambda: peer.sessions == 1)
+        assert outbox.stop(0.5) in (True, False)
+
+
+def wait_until(fact: Callable[[], bool]) -> None:
+    arrived = threading.Event()
+    for _ in range(1000):
+        if fact():
+            return
+        arrived.wait(0.01)
+    raise AssertionError("it did not come about")
+
+
+def test_envelope_parameters_reach_the_next_hop(tmp_path: Path) -> None:
+    script = (
+        "S: 220 p\nC: EHLO\nS: 250-p\nS: 250-DSN\nS: 250-8BITMIME\nS: 250 PIPELINING\nC: MAIL\nC: RCPT\nC: DATA\n"
+        "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 ok\nC: QUIT\nS: 221 x\n"
+    )
+    told = Told()
+    with ScriptedPeer(script) as peer:
+        routes = Routes(default=f"smtp:127.0.0.1:{peer.port}")
+        with Outbox(tmp_path / "s", stops=routes.stops, on_outcome=told) as outbox:
+            asked = MailParameters(body="8BITMIME", ret="FULL", envid="abc")
+            outbox.send("Subject: ü\r\n\r\nx\r\n".encode(), "s@x.test", ["a@b.test"], asked)
+            told.wait(1)
+        assert peer.commands[1] == "MAIL FROM:<s@x.test> BODY=8BITMIME RET=FULL ENVID=abc"
