@@ -10,8 +10,11 @@ import time
 import pytest
 
 from smtpd_core.net import Door, Engine, ListenerSettings, Timeouts
+from smtpd_core.net.poller import EpollPoller, SelectorPoller
 from smtpd_core.threads import HookMeter, resolve_all
 from tests.net.echo import Client, Club, serving
+
+POLLERS = pytest.mark.parametrize("poller", [EpollPoller, SelectorPoller])
 
 
 def test_a_stalled_leader_is_deposed_and_others_are_served():
@@ -39,9 +42,10 @@ def test_a_hook_known_to_be_slow_is_entered_after_stepping_down():
         assert engine.pool.deposed == 0
 
 
-def test_hooks_never_exceed_the_maximum_and_nobody_is_silent():
+@POLLERS
+def test_hooks_never_exceed_the_maximum_and_nobody_is_silent(poller):
     club = Club()
-    with serving(club, max_threads=3, min_threads=1) as engine:
+    with serving(club, max_threads=3, min_threads=1, make_poller=poller) as engine:
         clients = [Client(engine.addresses[0]) for _ in range(12)]
         for client in clients:
             client.send("BLOCK 0.1")
@@ -142,9 +146,10 @@ def test_the_watchdog_names_session_hook_and_stack(caplog):
     assert "run_hook" in caplog.text
 
 
-def test_stop_tells_idle_sessions_and_lets_hooks_finish():
+@POLLERS
+def test_stop_tells_idle_sessions_and_lets_hooks_finish(poller):
     club = Club()
-    with serving(club) as engine:
+    with serving(club, make_poller=poller) as engine:
         idle, busy = Client(engine.addresses[0]), Client(engine.addresses[0])
         busy.send("BLOCK 0.3")
         club.wait_until(lambda: club.running == 1)
@@ -183,6 +188,49 @@ def test_stop_from_within_a_hook():
         assert client.read() == "421 stop"
 
 
+def test_an_idle_server_is_still():
+    """No thread of it runs, with connections open and deadlines far away."""
+    club = Club()
+    with serving(club, name="still") as engine:
+        clients = [Client(engine.addresses[0]) for _ in range(50)]
+        threads = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("still")]
+        ends = time.monotonic() + 10
+        while True:
+            before = switches(threads)
+            time.sleep(1.0)
+            if switches(threads) == before or time.monotonic() > ends:
+                break
+        assert switches(threads) == before
+        for client in clients:
+            client.close()
+
+
+def switches(threads: list[int | None]) -> int:
+    total = 0
+    for number in threads:
+        with open(f"/proc/self/task/{number}/status") as status:
+            total += sum(int(line.split()[1]) for line in status if "ctxt_switches" in line)
+    return total
+
+
+def test_where_no_thread_can_be_had_slow_hooks_run_inline(monkeypatch, caplog):
+    club = Club()
+    club.block.average = 1.0
+    with serving(club, min_threads=0) as engine, Client(engine.addresses[0]) as client:
+
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert client.ask("BLOCK 0.05") == "250 done"
+            assert client.ask("x") == "250 x"
+        club.block.average = 1.0
+        assert client.ask("BLOCK 0.05") == "250 done"
+        assert client.ask("x") == "250 x"
+    assert "no thread can be started to lead" in caplog.text
+
+
 def test_many_starts_and_stops_leave_no_thread_and_no_descriptor():
     before = len(os.listdir("/proc/self/fd"))
     began = time.monotonic()
@@ -217,7 +265,8 @@ def test_stop_during_start_from_another_thread():
         assert engine.stop(5)
 
 
-def test_nothing_crosses_sessions():
+@POLLERS
+def test_nothing_crosses_sessions(poller):
     """Many sessions with their own tokens over few threads, with hooks, tickets and pauses mixed in."""
     seed = random.randrange(1 << 30)
     print("seed", seed)
@@ -249,7 +298,7 @@ def test_nothing_crosses_sessions():
             failures.append(repr(error))
 
     stop = threading.Event()
-    with serving(club, max_threads=4, min_threads=1) as engine:
+    with serving(club, max_threads=4, min_threads=1, make_poller=poller) as engine:
         keeping = threading.Thread(target=keeper)
         keeping.start()
         talkers = [threading.Thread(target=talk, args=(n, engine.addresses[0])) for n in range(60)]

@@ -53,9 +53,11 @@ class Thread:
 
 
 class World:
+    visits: list[Visit] = []  # noqa: RUF012 (of the walk under way; not part of a state, since it never changes)
+
     def __init__(self, visits, minimum, maximum):
         share = Share(0.5)
-        self.visits = visits
+        World.visits = visits
         self.meters = [HookMeter(f"h{n}", share=share if visit.login else None) for n, visit in enumerate(visits)]
         for meter, visit in zip(self.meters, visits, strict=True):
             meter.always_slow = visit.hook == "slow"
@@ -275,7 +277,7 @@ def explore(visits, minimum, maximum):
             assert [n for n in world.steps() if n != "sentinel"], f"stuck: {world.key()}"
             world = pickle.loads(frozen)
         for name in possible:
-            after = pickle.loads(frozen)
+            after = world if name == possible[-1] else pickle.loads(frozen)
             after.step(name)
             after.check()
             key = after.key()
@@ -299,8 +301,8 @@ SLOW, QUICK, NONE = Visit("slow"), Visit("quick"), Visit()
         ("one blocks, one stalls, until the third is served", [Visit("slow", 2), Visit("quick", 2), NONE], 0, 2),
         ("one slot for three", [SLOW, QUICK, SLOW], 0, 1),
         ("one slot that stalls until the others are served", [Visit("quick", 1), NONE, NONE], 1, 1),
-        ("logins leave a slot to others", [Visit("slow", 2, login=True), Visit("slow", login=True), SLOW], 1, 2),
-        ("turn after turn", [Visit("slow", turns=2), Visit("quick", turns=2)], 1, 2),
+        ("logins leave a slot to others", [Visit("slow", 2, login=True), Visit("slow", login=True), NONE], 0, 2),
+        ("turn after turn", [Visit("slow", turns=2), Visit("quick")], 1, 2),
     ],
 )
 def test_every_order_of_the_lock_sections_is_safe(name, visits, minimum, maximum, monkeypatch):
@@ -308,3 +310,11 @@ def test_every_order_of_the_lock_sections_is_safe(name, visits, minimum, maximum
     states = explore(visits, minimum, maximum)
     print(f"{name}: {states} states")
     assert states > 50
+
+
+def test_a_lost_wake_up_would_be_found(monkeypatch):
+    """The checker checked: where nobody is poked when a slot is given back, some order gets stuck."""
+    monkeypatch.setattr(books_module, "_IDLE_LOOKS", 1)
+    monkeypatch.setattr(Books, "_waiting", lambda self: ())
+    with pytest.raises(AssertionError, match="stuck"):
+        explore([SLOW, QUICK, SLOW], 0, 1)
