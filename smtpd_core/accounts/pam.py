@@ -5,6 +5,8 @@ PAM itself makes a wrong password and an unknown user wait alike; a check may so
 
 from __future__ import annotations
 
+import pwd
+
 from smtpd_core.accounts.extras import needed
 from smtpd_core.accounts.store import Account, StoreUnavailable
 from smtpd_core.wire.sasl.prep import opaque_string, user_name
@@ -53,7 +55,12 @@ class PamStore:
         return None
 
     def account(self, user: str) -> Account | None:
-        return None
+        """Whether the machine knows the name, for who may get mail; nothing is proven by it."""
+        try:
+            key = user_name(user, case_insensitive=self.case_insensitive)
+            return Account(key) if pwd.getpwnam(key) else None
+        except (ValueError, KeyError):
+            return None
 
     def verify_token(self, user: str, token: str) -> Account | None:
         return None

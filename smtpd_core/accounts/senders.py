@@ -34,8 +34,3 @@ def may_send_as(account: Account, sender: str, more: Iterable[str] = ()) -> bool
     if "@" in account.user_name:
         own.add(account.user_name)
     return bool(asked & {address.lower() for address in own if "@" in address})
-
-
-def has_addresses(account: Account) -> bool:
-    """Whether anything is known of the account's addresses; where not, no rule can be kept."""
-    return bool(account.email or account.addresses or "@" in account.user_name)

@@ -24,10 +24,9 @@ from typing import Any
 from certs.contexts import ServerContexts, arranged
 from certs.files import PairFiles
 from certs.issue import ensure_self_signed
-from certs.policy import ServerPolicy
+from certs.policy import ClientCertificates, ServerPolicy
 from smtpd_core.accounts import AccountStore
 from smtpd_core.accounts.extras import ExtraMissing
-from smtpd_core.accounts.senders import has_addresses, may_send_as
 from smtpd_core.app.keeping import Logged
 from smtpd_core.app.load import BadSettings
 from smtpd_core.app.logs import transcript_logger
@@ -42,14 +41,11 @@ from smtpd_core.net.listeners import Listener, bind, inherited_descriptors
 from smtpd_core.server import SmtpServer
 from smtpd_core.server.session import Session
 from smtpd_core.server.verdicts import Accept, Verdict
-from smtpd_core.wire.envelope import MailParameters, Recipient
-from smtpd_core.wire.replies import Reply
+from smtpd_core.wire.envelope import Recipient
 
 log = logging.getLogger(__name__)
 
 _ACCEPT = Accept()
-
-not_your_address_553 = Reply(553, "5.7.1", "Not an address of the user that is logged in")
 
 
 class Daemon:
@@ -132,7 +128,6 @@ class Daemon:
                 setattr(self.server, name, value)
         self.server.user_accounts = accounts
         self.server.debug_log = transcript_logger(settings.log)
-        self.server.on_mail_from = self._judge_sender if settings.accounts.sender_rule != "off" else None
         self.settings = settings
         return left
 
@@ -148,28 +143,18 @@ class Daemon:
             hook_budget=settings.limits.hook_budget,
             guard=guard_of(settings),
             user_accounts=self.accounts,
+            contexts=self.contexts,
             outbox=Logged(self._delivery.outbox),
             debug_log=transcript_logger(settings.log),
             **properties(settings),
         )
         server.on_recipient_to(self._judge)
-        server.on_mail_from = self._judge_sender if settings.accounts.sender_rule != "off" else None
         return server
 
     def _judge(self, session: Session, recipient: Recipient) -> Verdict:
         """At RCPT: an accept of ours is the rule that lets the outbox take it."""
         assert self._routing is not None
         return self._routing.judge(recipient.address, session.address, session.user_name) or _ACCEPT
-
-    def _judge_sender(self, session: Session, sender: str, parameters: MailParameters) -> Verdict:
-        """At MAIL, where [accounts] sender_rule is not off."""
-        account = session.user
-        if account is None or not has_addresses(account) or may_send_as(account, sender):
-            return None
-        log.warning(
-            "%s: %s sends as <%s>, which is not an address of that account", session.id, account.user_name, sender
-        )
-        return not_your_address_553 if self.settings.accounts.sender_rule == "enforce" else None
 
     def _has_account(self, user: str) -> bool:
         return self.accounts is not None and self.accounts.account(user) is not None
@@ -265,6 +250,7 @@ def properties(settings: Settings) -> dict[str, Any]:
         "auth_mechanisms": accounts.mechanisms,
         "without_extensions": limits.without,
         "clear_text_without_tls": accounts.cleartext_without_tls,
+        "restrict_senders": accounts.sender_rule,
         "case_insensitive": accounts.case_insensitive,
     }
 
@@ -279,7 +265,12 @@ def contexts_of(settings: Settings) -> ServerContexts:
         files = [PairFiles(str(certificate), str(key))]
     files += [PairFiles(host.certificate, host.key, names=(host.name,)) for host in tls.host]
     default, hosts = arranged(files, [one.read() for one in files])
-    return ServerContexts(default, hosts, policy=ServerPolicy(minimum=tls.minimum))  # type: ignore[arg-type]
+    return ServerContexts(
+        default,
+        hosts,
+        policy=ServerPolicy(minimum=tls.minimum),  # type: ignore[arg-type]
+        clients=ClientCertificates(tls.clients, tls.client_ca),  # type: ignore[arg-type]
+    )
 
 
 # -- what a reload can't change

@@ -170,6 +170,8 @@ def is_host_name(text: str) -> bool:
 
 def _certificates(settings: Settings) -> Iterator[Fault]:
     tls = settings.tls
+    if tls.clients != "no" and not os.path.isfile(tls.client_ca):
+        yield "tls.client_ca", f"clients = {tls.clients!r} needs a file with the authorities; {tls.client_ca!r} is none"
     pairs = [("tls", tls.certificate, tls.key)]
     pairs += [(f"tls.host[{n}]", host.certificate, host.key) for n, host in enumerate(tls.host, 1)]
     for key, certificate, private in pairs:

@@ -136,6 +136,12 @@ class Tls:
     key: str = setting("", "PEM file with the key; empty: it is in the certificate's file")
     minimum: str = setting("1.2", "the oldest TLS version taken", one_of=("1.0", "1.1", "1.2", "1.3"))
     host: tuple[TlsHost, ...] = setting((), "further certificates by name (SNI)")
+    clients: str = setting(
+        "no",
+        "client certificates, which AUTH EXTERNAL logs in with; require refuses the handshake without a good one",
+        one_of=("no", "ask", "require"),
+    )
+    client_ca: str = setting("", "PEM file with the authorities that vouch for clients")
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
                 slots.on_authenticate,
                 tls_is_possible=tls != "none",
                 clear_text=server.clear_text_without_tls,
-                certificates=server.require_client_certificate or server.contexts is not None,
+                certificates=server.require_client_certificate
+                or (server.contexts is not None and server.contexts.clients.mode != "no"),
                 added=added,
             )
         except ValueError as error:

@@ -1,0 +1,95 @@
+"""[accounts] as the daemon serves it: stores, mechanisms, the sender rule, and what is refused at start."""
+
+from __future__ import annotations
+
+import smtplib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smtpd_core.accounts import Account
+from smtpd_core.accounts.entry import Entry, stored_forms
+from smtpd_core.accounts.opening import open_editable
+from tests.app.daemon import ROOT, DaemonProcess
+
+CONFIG = """\
+hostname = "mx.test"
+[[listener]]
+bind = "127.0.0.1:0"
+service = "submission"
+tls = "{tls}"
+auth = "required"
+[accounts]
+store = "{store}"
+{accounts}
+[domains."mx.test"]
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    url = f"file:{tmp_path}/users.toml"
+    people = open_editable(url, may_make=True)
+    people.add(Entry(Account("ann", email="ann@mx.test"), stored_forms("secret", ["password", "scram-sha-256"])))
+    return url
+
+
+def config(folder: Path, store: str, accounts: str = "", tls: str = "explicit-require") -> str:
+    path = folder / "smtpd.toml"
+    path.write_text(CONFIG.format(store=store, accounts=accounts, tls=tls))
+    return str(path)
+
+
+def test_users_log_in_and_send_as_themselves(tmp_path: Path, store: str) -> None:
+    given = ("--config", config(tmp_path, store, 'sender_rule = "enforce"'))
+    with DaemonProcess(tmp_path / "state", *given, listen="") as daemon, smtplib.SMTP(*daemon.address) as client:
+        assert "auth" not in client.esmtp_features
+        client.starttls()
+        client.ehlo()
+        assert client.esmtp_features["auth"].split() == [
+            "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN",
+        ]  # fmt: skip
+        client.login("ann", "secret")
+        with pytest.raises(smtplib.SMTPSenderRefused):
+            client.sendmail("bob@mx.test", ["x@mx.test"], "Subject: x\r\n\r\nx\r\n")
+        client.sendmail("ann@mx.test", ["x@mx.test"], "Subject: x\r\n\r\nx\r\n")
+        people = open_editable(store)
+        people.add(Entry(Account("bob"), stored_forms("other", ["password", "scram-sha-256"])))
+        with smtplib.SMTP(*daemon.address) as newcomer:
+            newcomer.starttls()
+            newcomer.login("bob", "other")
+    log = daemon.log.read_text()
+    assert "secret" not in log and "other" not in log
+
+
+@pytest.mark.parametrize(
+    ("accounts", "tls", "why"),
+    [
+        ('mechanisms = ["CRAM-MD5"]', "explicit-require", "CRAM-MD5 could never work"),
+        ('mechanisms = ["EXTERNAL"]', "explicit-require", "not asked for a certificate"),
+        ('mechanisms = ["PLAIN"]', "none", "in the clear"),
+        ('mechanisms = ["TELEPATHY"]', "explicit-require", "TELEPATHY"),
+        ('query = "SELECT 1"', "explicit-require", "query"),
+    ],
+)
+def test_what_could_never_work_is_refused_at_start(
+    tmp_path: Path, store: str, accounts: str, tls: str, why: str
+) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "serve", "--config", config(tmp_path, store, accounts, tls),
+         "--state", str(tmp_path / "state")],
+        capture_output=True, text=True, timeout=30, cwd=ROOT,
+    )  # fmt: skip
+    assert told.returncode in (1, 2) and why in told.stderr, told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_a_store_that_is_not_there_is_refused_at_start(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "serve", "--config", config(tmp_path, "file:nowhere.toml"),
+         "--state", str(tmp_path / "state")],
+        capture_output=True, text=True, timeout=30, cwd=ROOT,
+    )  # fmt: skip
+    assert told.returncode == 2 and "nowhere.toml" in told.stderr
