@@ -29,6 +29,10 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
     """One command line: looked up, judged by order and gates, then its step."""
     data, at = p._data, p._at
     end = data.find(b"\n", p._scanned)
+    if at == len(data) and not p._later:  # the usual end of a turn
+        p._data = b""
+        p._at = p._scanned = 0
+        return NEED_BYTES
     if end <= 0 or data.find(b"\r", at, end) != end - 1 or end - at >= p.settings.max_command_line:
         line = _odd_line(p, p.settings.max_command_line)
         if not isinstance(line, bytes):
@@ -73,7 +77,7 @@ def _masked(verb: str, text: str) -> str:
 
 def _unknown(p: ServerProtocol, verb: str, text: str) -> Event | None:
     if p.observer is not None:
-        p.observer.command(text)
+        p.observer.command("AUTH ****" if text[:4].upper() == "AUTH" else text)
     if verb in _HTTP:
         p.say_and_end(replies.not_http_421)
         return None

@@ -143,25 +143,31 @@ class ServerProtocol:
 
     def accept(self, reply: Reply | None = None, replies: Sequence[Reply] | None = None) -> None:
         """Yes. `reply` instead of the catalogue's; `replies`, one per recipient, at ContentEnds of LMTP."""
-        verdict = self._take_verdict()
+        verdict, self.verdict = self.verdict, None
         if verdict is not None:
             verdict.accepted(self, reply, replies)
+        elif self.phase is not Phase.ENDED:
+            raise ValueError("no verdict is awaited")
 
     def refuse(self, reply: Reply | None = None) -> None:
         """No, and no move. A 421 ends the dialogue (RFC 5321 3.8)."""
-        verdict = self._take_verdict()
-        if verdict is not None:
+        verdict, self.verdict = self.verdict, None
+        if verdict is None:
+            if self.phase is not Phase.ENDED:
+                raise ValueError("no verdict is awaited")
+        else:
             verdict.refused(self, reply)
             if reply is not None and reply.code == 421:
                 self._end()
 
     def supply(self, answer: object) -> None:
         """The answer to NeedSecret; None for an unknown user or a wrong secret."""
-        verdict = self._take_verdict()
-        if verdict is not None:
-            if verdict.supplied is None:
-                raise ValueError("no secret was asked for")
+        verdict, self.verdict = self.verdict, None
+        if verdict is not None and verdict.supplied is not None:
             verdict.supplied(self, answer)
+        elif self.phase is not Phase.ENDED:
+            self.verdict = verdict
+            raise ValueError("no secret was asked for")
 
     def spoil(self, reply: Reply) -> None:
         """While content comes in: swallow the rest and refuse it once, at its end, with this reply."""
@@ -296,12 +302,6 @@ class ServerProtocol:
 
     def take_response(self) -> bytes | Event | Waiting | None:
         return lines.read_response(self)
-
-    def _take_verdict(self) -> Verdict | None:
-        verdict, self.verdict = self.verdict, None
-        if verdict is None and self.phase is not Phase.ENDED:
-            raise ValueError("no verdict is awaited")
-        return verdict
 
     def _end(self) -> None:
         self.phase = Phase.ENDED
