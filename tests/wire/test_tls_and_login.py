@@ -432,10 +432,16 @@ def test_observers_never_see_a_secret():
 
     protocol = ServerProtocol(ProtocolSettings(mechanisms=MECHANISMS, clear_text_without_tls=True))
     protocol.observer = Observer()
-    advance(
-        protocol,
-        f"EHLO a\r\nAUTH PLAIN {GOOD}x\r\nauth\tplain {GOOD}\r\nauth plain {GOOD}x\r\nAUTH LOGIN\r\nYW5u\r\nd3Jvbmc=".encode(),
+    lines = (
+        "EHLO a",
+        f"AUTH PLAIN {GOOD}x",
+        f"auth\tplain {GOOD}",
+        f"auth plain {GOOD}x",
+        "AUTH LOGIN",
+        "YW5u",
+        "d3Jvbmc=",
     )
+    advance(protocol, "\r\n".join(lines).encode())
     text = "\n".join(seen)
     assert "AUTH PLAIN ****" in text and "AUTH LOGIN" in text
     assert not any(secret in text for secret in (GOOD, "YW5u", "d3Jvbmc="))
