@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run demo test lint types bench bench-quick help clean fuzz diagram
+.PHONY: run demo test lint types bench bench-quick help clean fuzz crash diagram
 .DEFAULT_GOAL := help
 
 $(VENV)/.core: setup.cfg pyproject.toml
@@ -41,6 +41,9 @@ fuzz: $(VENV)/.test  ## a million cases of the protocol core (CASES=1000000 SEED
 	-@$(BIN)/python -c "import atheris" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --editable .[fuzz]
 	$(BIN)/python -m tests.wire.fuzz_core --cases $(or $(CASES),1000000) $(if $(SEED),--seed $(SEED))
+
+crash: $(VENV)/.test  ## kill the server under load and hold it to its word (ROUNDS=100 SEED=1)
+	$(BIN)/python -m tests.crash.kill --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))
 
 diagram: $(VENV)/.core  ## docs/dialogue.svg from the table of rules
 	$(BIN)/python docs/dialogue.py > docs/dialogue.svg
