@@ -1,0 +1,265 @@
+"""Life inside a program: bad use is told at once, starting and stopping leaks nothing, several servers, fetchable ends."""
+
+# ruff: noqa: SIM117 (servers around clients read better than all in one line)
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import threading
+import time
+
+import pytest
+
+from certs.files import Pair, write_pair
+from certs.issue import self_signed
+from certs.trouble import CertificateError
+from smtpd_core import Guard, ListenerSettings, Reply, SmtpServer, UserAccount
+from tests.server.people import Diary, Line, Memory, talking
+
+ANN = UserAccount("ann", "secret")
+
+
+def serve(**properties):
+    return SmtpServer(**{"port": 0, "store": Memory(), **properties})
+
+
+# -- bad use
+
+
+@pytest.mark.parametrize(
+    "properties, error, words",
+    [
+        ({"max_recipient": 5}, TypeError, "did you mean 'max_recipients'"),
+        ({"on_mail_form": print}, TypeError, "did you mean 'on_mail_from'"),
+        ({"port": "25"}, TypeError, "port = '25': a whole number is due"),
+        ({"port": 70_000}, ValueError, "0 or more is due, at most 65535"),
+        ({"use_tls": "ssl"}, ValueError, "one of 'none', 'implicit'"),
+        ({"timeout": -1}, ValueError, "0 .never. or more"),
+        ({"max_data_size": True}, TypeError, "a whole number"),
+        ({"min_thread_count": 5, "max_thread_count": 4}, ValueError, "min_thread_count 5 is above max_thread_count 4"),
+        ({"user_accounts": "users.db"}, TypeError, "a list of UserAccount, a store or a function"),
+        ({"user_accounts": [("ann", "secret")]}, TypeError, "is no UserAccount"),
+        ({"relay_from": ["10.0.0.0/33"]}, ValueError, "relay_from"),
+        ({"relay_from": "10.0.0.0/8"}, TypeError, "a list of texts"),
+        ({"debug_log": True, "debug_log_format": "xml"}, ValueError, "'text', 'json'"),
+        ({"on_mail_from": 5}, TypeError, "a function is due, called as on_mail_from.session, sender, parameters."),
+        ({"on_mail_from": lambda session: None}, TypeError, "called as on_mail_from.session, sender, parameters."),
+    ],
+)
+def test_a_wrong_property_is_an_error_at_once(properties, error, words):
+    with pytest.raises(error, match=words):
+        SmtpServer(**properties)
+
+
+def test_a_coroutine_function_is_no_hook():
+    async def keep(session, message): ...
+
+    with pytest.raises(TypeError, match=r"compat\.aiosmtpd"):
+        SmtpServer(on_message_received=keep)
+
+
+def test_an_unknown_attribute_is_an_error_at_once():
+    server = serve()
+    with pytest.raises(AttributeError, match="did you mean 'max_data_size'"):
+        server.max_datasize = 5
+    with pytest.raises(AttributeError, match="did you mean 'on_recipient_to'"):
+        server.on_recipient = print
+
+
+def test_a_handler_of_the_wrong_shape_is_an_error_at_once():
+    class Misspelt:
+        def on_message_recieved(self, session, message): ...
+
+    class TooFew:
+        def on_recipient_to(self, session): ...
+
+    with pytest.raises(AttributeError, match="did you mean 'on_message_received'"):
+        SmtpServer(Misspelt())
+    with pytest.raises(TypeError, match="on_recipient_to"):
+        SmtpServer(TooFew())
+    with pytest.raises(TypeError, match="has none of the events"):
+        SmtpServer(object())
+
+
+@pytest.mark.parametrize(
+    "properties, words",
+    [
+        ({"use_auth": "required"}, "use_auth without accounts"),
+        ({"use_auth": "required", "user_accounts": lambda user, password: True}, "no mechanism could ever be used"),
+        ({"use_auth": "offered", "user_accounts": [ANN], "auth_mechanisms": ["LOGIN"]}, "LOGIN could never work"),
+        ({"auth_mechanisms": ["ROT13"], "user_accounts": [ANN]}, "'ROT13' is none of"),
+        ({"use_tls": "implicit"}, "use_tls without a certificate"),
+        ({"certificate": "self-signed"}, "no listener with TLS"),
+        ({"without_extensions": ["PIPELINES"]}, "no such extension"),
+        ({"server_name": "mx test"}, "hostname"),
+    ],
+)
+def test_what_can_not_work_together_is_refused_by_start(properties, words):
+    server = serve(**properties)
+    with pytest.raises(ValueError, match=words):
+        server.start()
+    assert not server.active and server.stop()
+
+
+def test_a_certificate_that_does_not_fit_its_key_is_refused_by_start(tmp_path):
+    write_pair(Pair(*self_signed(["a.test"])), tmp_path / "a.pem", tmp_path / "a.key")
+    write_pair(Pair(*self_signed(["b.test"])), tmp_path / "b.pem", tmp_path / "b.key")
+    server = serve(use_tls="implicit", certificate=str(tmp_path / "a.pem"), key=str(tmp_path / "b.key"))
+    with pytest.raises(CertificateError, match="is not the key of the certificate"):
+        server.start()
+    with pytest.raises(OSError):
+        serve(use_tls="implicit", certificate=str(tmp_path / "none.pem")).start()
+
+
+def test_what_concerns_the_listener_is_refused_while_it_runs():
+    with serve() as server:
+        for name, value in (("port", 26), ("use_tls", "implicit"), ("timeout", 5.0), ("guard", Guard())):
+            with pytest.raises(RuntimeError, match=f"{name} can't change while the server runs"):
+                setattr(server, name, value)
+        with pytest.raises(ValueError, match="could never work"):
+            server.auth_mechanisms = ["EXTERNAL"]
+            server.user_accounts = [ANN]
+        with talking(server) as line:
+            assert line.send().startswith("250")
+
+
+# -- changes while running
+
+
+def test_hooks_limits_and_stores_change_while_it_runs():
+    first, second = Memory(), Memory()
+    with serve(store=first) as server, talking(server) as line:
+        assert line.send().startswith("250")
+        server.store = second
+        assert line.send().startswith("250")
+        server.on_mail_from = lambda session, sender, parameters: Reply(550, "5.7.1", "no")
+        assert line.send() == "550 5.7.1 no"
+        server.on_mail_from = None
+        server.store = None
+        assert line.send()[:9] == "554 5.3.2"
+        server.max_thread_count = 4
+        assert server.engine.pool.maximum == 4
+    assert (len(first.kept), len(second.kept)) == (1, 1)
+
+
+# -- leaks and times
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_two_hundred_starts_and_stops_leak_nothing():
+    server = serve()
+    for _ in range(5):
+        with server, talking(server) as line:
+            line.send()
+    gc.collect()
+    before = descriptors(), threading.active_count(), len(gc.get_objects())
+    for number in range(200):
+        with server:
+            if number % 20 == 0:
+                with talking(server) as line:
+                    line.send()
+    gc.collect()
+    assert (descriptors(), threading.active_count()) == before[:2]
+    assert len(gc.get_objects()) < before[2] + 1000
+
+
+def test_servers_thrown_away_leak_nothing():
+    for _ in range(3):
+        with serve():
+            pass
+    gc.collect()
+    before = descriptors(), len(gc.get_objects())
+    for _ in range(50):
+        with serve():
+            pass
+    gc.collect()
+    assert descriptors() == before[0] and len(gc.get_objects()) < before[1] + 1000
+
+
+def test_start_and_stop_take_milliseconds():
+    server = serve()
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        server.start()
+        server.stop()
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.02
+
+
+def test_several_servers_live_in_one_process():
+    with serve(server_name="a.test") as one, serve(server_name="b.test") as two:
+        with talking(one, "") as first, talking(two, "") as second:
+            assert first.greeting.startswith("220 a.test") and second.greeting.startswith("220 b.test")
+            one.stop()
+            assert second.ask("NOOP").startswith("250")
+
+
+def test_stop_works_from_a_hook():
+    server = serve()
+    server.on_message_received = lambda session, message: None if server.stop(2.0) else None
+    server.start()
+    with talking(server) as line:
+        assert line.send().startswith("250")
+        assert line.hear()[:3] == "421"
+    assert server.wait(20)
+    assert not server.active
+
+
+def test_pause_keeps_newcomers_waiting():
+    with serve() as server, talking(server) as early:
+        server.pause()
+        assert early.ask("NOOP").startswith("250")
+        late = Line(server.address, greets=False)
+        server.resume()
+        assert late.hear().startswith("220")
+        late.close()
+
+
+# -- what a program can see afterwards
+
+
+def test_the_transcript_of_a_failed_session_is_remembered_without_secrets():
+    closed = Diary()
+    server = serve(transcript_memory=2, user_accounts=[ANN], clear_text_without_tls=True)
+    server.on_close_connection = lambda session: closed.note(session.id)
+    with server:
+        for line_to_say in ("NOOP", "AUTH PLAIN AGFubgB3cm9uZw==", "NOOP", "NOOP"):
+            with talking(server) as line:
+                line.ask(line_to_say)
+                line.ask("QUIT")
+        closed.wait(lambda entries: len(entries) == 4)
+    [failed] = server.failed_sessions
+    text = server.transcript(failed)
+    assert "C: AUTH PLAIN ****" in text and "AGFubg" not in text and "S: 535 5.7.8" in text and "-- close" in text
+    assert server.transcript(closed.entries[0]) is None  # two are remembered, the failed one longest
+    assert server.transcript(closed.entries[3]) is not None
+
+
+def test_the_debug_log_speaks_json_and_logging(tmp_path, caplog):
+    path = tmp_path / "dialogue.jsonl"
+    with serve(debug_log=str(path), debug_log_format="json") as server, talking(server) as line:
+        line.send()
+        line.ask("QUIT")
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    assert {"connect", "command", "reply", "content"} <= {row["kind"] for row in rows}
+    assert all(row["session"] == rows[0]["session"] for row in rows)
+    assert not any("Subject" in row["text"] for row in rows)
+    logger = logging.getLogger("mine")
+    with caplog.at_level(logging.DEBUG, "mine"), serve(debug_log=logger) as server, talking(server) as line:
+        line.ask("NOOP")
+    assert any("C: NOOP" in record.getMessage() for record in caplog.records)
+
+
+def test_the_listener_of_a_session_is_named_with_its_real_port():
+    store = Memory()
+    listeners = [ListenerSettings("127.0.0.1:0", "lmtp", tls="none")]
+    with serve(store=store, listeners=listeners) as server, talking(server, "LHLO probe.test") as line:
+        line.send()
+        assert store.kept[0][0].origin.listener == f"lmtp 127.0.0.1:{server.address[1]}"
