@@ -1,4 +1,4 @@
-"""Life inside a program: bad use is told at once, starting and stopping leaks nothing, several servers, fetchable ends."""
+"""Life inside a program: bad use is told at once, starts and stops leak nothing, servers live side by side."""
 
 # ruff: noqa: SIM117 (servers around clients read better than all in one line)
 
@@ -203,7 +203,11 @@ def test_several_servers_live_in_one_process():
 
 def test_stop_works_from_a_hook():
     server = serve()
-    server.on_message_received = lambda session, message: None if server.stop(2.0) else None
+
+    @server.on_message_received
+    def stop(session, message):
+        server.stop(2.0)
+
     server.start()
     with talking(server) as line:
         assert line.send().startswith("250")
