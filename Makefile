@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
+# bonsai, for accounts in LDAP, is built from source: only where its headers are (libldap2-dev, libsasl2-dev).
+LDAP := $(and $(wildcard /usr/include/ldap.h),$(wildcard /usr/include/sasl/sasl.h))
+
 .PHONY: run demo test lint types bench bench-quick help clean fuzz crash diagram
 .DEFAULT_GOAL := help
 
@@ -14,6 +17,7 @@ $(VENV)/.core: setup.cfg pyproject.toml
 
 $(VENV)/.test: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .[test,dev]
+	$(if $(LDAP),-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .[ldap])
 	touch $@
 
 run: $(VENV)/.core  ## set up and serve on the embedded defaults (ARGS="--listen 127.0.0.1:0 --state ./state")
