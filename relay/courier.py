@@ -13,6 +13,7 @@ from functools import partial
 from relay.agents.agent import Agent
 from relay.mail import Outcome, Parcel, Result
 from relay.queue import Queue
+from relay.timing import deadline
 from smtpd_core.threads import Mailbox
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,11 @@ def carry(round: Round, agent: Agent, queue: Queue, letters: Mailbox[Letter], cl
     round.begun = True
     for parcel in round.parcels:
         now = clock()
+        if _is_too_late(parcel, now):
+            text = "the time within which the sender wanted it delivered is over"
+            late = [Outcome(stop.number, Result.EXPIRED, 0, "5.4.7", text, at=now) for stop in parcel.stops]
+            letters.put(Letter(round, parcel, late))
+            continue
         try:
             outcomes = agent.deliver(parcel, partial(queue.open_body, parcel.message_id), now)
         except Exception as error:
@@ -53,3 +59,9 @@ def carry(round: Round, agent: Agent, queue: Queue, letters: Mailbox[Letter], cl
                 for stop in parcel.stops
             ]
         letters.put(Letter(round, parcel, outcomes))
+
+
+def _is_too_late(parcel: Parcel, now: float) -> bool:
+    """BY with mode R: returned, not delivered late (RFC 2852 4.1.4.1)."""
+    by = parcel.envelope.parameters.by
+    return by is not None and by.mode == "R" and now >= deadline(parcel.envelope)

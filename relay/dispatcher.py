@@ -23,6 +23,7 @@ from relay.idle import IdleConnections
 from relay.mail import Envelope, Message, Outcome, Parcel, Result, Settlement, Stop
 from relay.queue import Queue
 from relay.retry import RetryPolicy, is_time_to_warn, next_attempt
+from relay.timing import deadline, first_attempt
 from relay.window import Window
 from smtpd_core.threads import Crew, Loop, Mailbox, start_loop
 
@@ -299,7 +300,8 @@ class Dispatcher:
     def _settlement(self, parcel: Parcel, outcomes: Sequence[Outcome], now: float) -> Settlement:
         policy = self._terms_of(parcel.destination).retry
         attempts = {stop.number: stop.attempts + 1 for stop in parcel.stops}
-        arrived = parcel.envelope.arrived
+        # Mail that was to wait (FUTURERELEASE) has its time from its release on.
+        arrived = first_attempt(parcel.envelope, parcel.envelope.arrived)
         final = [self._timed(one, attempts[one.number], policy, arrived, now) for one in outcomes]
         warned = [
             one.number
@@ -322,7 +324,9 @@ class Dispatcher:
 
     def _warns(self, parcel: Parcel, number: int, attempts: int, policy: RetryPolicy, now: float) -> bool:
         key = parcel.message_id, number
-        if key in self._warned or not is_time_to_warn(policy, attempts, parcel.envelope.arrived, now):
+        arrived = first_attempt(parcel.envelope, parcel.envelope.arrived)
+        is_late = is_time_to_warn(policy, attempts, arrived, now) or now >= deadline(parcel.envelope)
+        if key in self._warned or not is_late:
             return False
         if len(self._warned) >= MAX_WARNED:
             del self._warned[next(iter(self._warned))]

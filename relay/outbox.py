@@ -31,11 +31,13 @@ from relay.intake import Intake
 from relay.mail import Envelope, Outcome, Parcel, Recipient, Stop
 from relay.mx import Planner
 from relay.queue import Queue, QueueIsHeld
+from relay.queue_reader import SqliteReader
 from relay.queue_sqlite import SqliteQueue
 from relay.relaying import Customs, Relaying
 from relay.resends import Resends, from_submission
 from relay.route import Routes, mailbox
 from relay.spool import Durability, Spool, always_synced
+from relay.view import Filter, Status
 from smtpd_core.draft import Draft
 from smtpd_core.threads import Ticket
 from smtpd_core.wire.client import Observer
@@ -254,11 +256,26 @@ class Outbox:
             raise ticket.outcome
         return id
 
-    def wake(self, destination: str) -> None:
-        """Try a destination's mail again as if nothing had gone wrong there (ETRN); what is put off stays put off
-        until an operator's retry, or its own time."""
-        if self.dispatcher is not None:
-            self.dispatcher.wake(destination)
+    def try_now(self, domain: str, limit: int = 1000) -> int:
+        """ETRN: what is deferred for this domain is due at once, and its hosts count as if nothing had gone wrong.
+        For how many messages, at most `limit`, that did something."""
+        if self.queue is None or self.dispatcher is None:
+            return 0
+        probe = Envelope("", (Recipient(f"postmaster@{domain}"),))
+        for stop in self._stops(probe):
+            self.dispatcher.wake(stop.destination)
+        if not self._owns_queue:
+            return 0
+        now = self._clock()
+        wanted = Filter(recipient=f"@{domain}", status=Status.DEFERRED, limit=limit)
+        reader = SqliteReader(os.path.join(self.directory, "queue.db"))
+        try:
+            ids = [listed.id for listed in reader.messages(wanted, now)]
+        finally:
+            reader.close()
+        done = self.queue.retry_now(ids, now) if ids else 0
+        self.dispatcher.announce()
+        return done
 
 
 _outbox_is_closed_452 = Reply(452, "4.3.1", "Mail can't be kept now, try again later")

@@ -41,6 +41,10 @@ def fitted(load: Load, extensions: Mapping[str, str]) -> Load:
             load = _converted(load, "8-bit content")
         elif load.body:
             load = replace(load, body="")
+    by = load.parameters.by
+    if by is not None and by.mode == "R" and "DELIVERBY" not in extensions:
+        # A hop that does not know the time can't return the mail when it is over (RFC 2852 4.1.4.2).
+        raise Misfit(550, "5.3.3", "the next hop does not offer DELIVERBY, which the sender requires")
     limit = extensions.get("SIZE", "")
     if limit.isdigit() and 0 < int(limit) < load.size:
         raise Misfit(552, "5.3.4", f"message of {load.size} bytes, the next hop takes {limit}")

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from relay.agents.agent import OpenBody, outcome, pieces
 from relay.agents.maildir import headers
 from relay.agents.trouble import local_trouble
+from relay.bounce import headers_of
 from relay.mail import Outcome, Parcel, Result, Stop
 from relay.route import mailbox
 
@@ -87,7 +88,11 @@ class PipeAgent:
         }
         try:
             with tempfile.TemporaryFile() as content, tempfile.TemporaryFile() as said:
-                for piece in pieces(parcel, open_body, WINDOW, headers(parcel, stop)):
+                added = headers(parcel, stop)
+                for number, piece in enumerate(pieces(parcel, open_body, WINDOW, added)):
+                    if number == 0 and _came_back(headers_of(piece[len(added) :]), address):
+                        text = "this mail was delivered here before: it goes in a circle"
+                        return outcome(stop, Result.FAILED, now, code=554, enhanced="5.4.6", text=text)
                     content.write(piece)
                 content.seek(0)
                 status = self._wait(command, environment, content.fileno(), said.fileno())
@@ -128,3 +133,9 @@ def _judged(stop: Stop, status: int | None, text: str, now: float) -> Outcome:
         return outcome(stop, Result.FAILED, now, code=550, enhanced=_PERMANENT[status], text=text)
     text = text or f"the command ended with status {status}"
     return outcome(stop, Result.DEFERRED, now, code=451, enhanced="4.3.0", text=text)
+
+
+def _came_back(head: bytes, address: str) -> bool:
+    """A command may send mail on; what then returns carries our own Delivered-To for the same address."""
+    mark = f"\ndelivered-to: {address.lower()}\r\n".encode()
+    return mark in b"\n" + head.lower()

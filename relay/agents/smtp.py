@@ -9,6 +9,7 @@ Thread: any courier, several at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from relay.agents.agent import OpenBody, pieces
 from relay.agents.fitting import Misfit, fitted
@@ -19,6 +20,7 @@ from relay.judge import host_is_in_trouble, judged
 from relay.mail import Outcome, Parcel, Result, Stop
 from relay.plan import NoRoute, Plan
 from smtpd_core.wire.client import Observer
+from smtpd_core.wire.envelope import MailParameters
 
 # Addresses tried in one attempt. RFC 5321 5.1 asks for at least two; more than this only makes a dead domain slow.
 MAX_HOPS = 6
@@ -153,7 +155,7 @@ class _Attempt:
         load = Load(
             sender=parcel.envelope.sender,
             recipients=tuple(stop.recipient for stop in batch),
-            parameters=parcel.envelope.parameters,
+            parameters=self._parameters(),
             size=len(parcel.trace) + parcel.size,
             pieces=lambda size: pieces(parcel, self._open_body, size),
             body=parcel.envelope.parameters.body,
@@ -164,6 +166,15 @@ class _Attempt:
         except Misfit as misfit:
             return [Word("mail", misfit.answer) for _ in batch]
         return conversation.deliver(load)
+
+    def _parameters(self) -> MailParameters:
+        """The sender's, with what is left of a BY time."""
+        envelope = self._parcel.envelope
+        by = envelope.parameters.by
+        if by is None:
+            return envelope.parameters
+        left = int(envelope.arrived + by.seconds - self._now)
+        return replace(envelope.parameters, by=replace(by, seconds=left))
 
     def _outcome(self, stop: Stop, word: Word, remote: str) -> Outcome:
         verdict = judged(word, lmtp=self._manners.lmtp)

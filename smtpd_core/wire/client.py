@@ -310,6 +310,9 @@ def mail_parameters(
             words.append(f"RET={parameters.ret}")
         if parameters.envid:
             words.append(f"ENVID={xtext(parameters.envid)}")
+    if parameters.by is not None and "DELIVERBY" in extensions:
+        # What is left of the time is the caller's to reckon (RFC 2852 4.1.4).
+        words.append(f"BY={parameters.by.seconds};{parameters.by.mode}{'T' if parameters.by.trace else ''}")
     if parameters.priority is not None and "MT-PRIORITY" in extensions:
         words.append(f"MT-PRIORITY={parameters.priority}")
     return " ".join(words)

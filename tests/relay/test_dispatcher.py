@@ -21,7 +21,7 @@ from relay.mail import Body, Envelope, Message, Outcome, Parcel, Recipient, Resu
 from relay.plan import Plan
 from relay.queue_memory import MemoryQueue
 from relay.retry import RetryPolicy
-from smtpd_core.wire.envelope import MailParameters
+from smtpd_core.wire.envelope import DeliverBy, MailParameters
 from tests.support.clock import FakeClock
 from tests.support.parcels import CONTENT, QUICK
 from tests.support.peer import ScriptedPeer
@@ -267,3 +267,15 @@ def test_what_an_agent_raises_is_temporary() -> None:
     scene.run()
     assert scene.told == [("bob@there.test", "deferred")]
     assert scene.queue.next_due() == scene.clock.now + 300
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("R", "expired"), ("N", "relayed")])
+def test_a_by_time_that_is_over_returns_the_mail_or_lets_it_go_on_as_asked(mode: str, expected: str) -> None:
+    scene = Scene({"mx": Fixed(Result.RELAYED, code=250)})
+    envelope = Envelope(
+        "", (Recipient("bob@there.test"),), MailParameters(by=DeliverBy(60, mode)), arrived=scene.clock.now
+    )
+    scene.queue.add([(Message("M1", envelope, b"", Body(1, b"x")), scene.stops(envelope))], "t", 1, scene.clock.now)
+    scene.clock.advance(61)
+    scene.run()
+    assert scene.told == [("bob@there.test", expected)]

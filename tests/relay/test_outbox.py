@@ -178,3 +178,28 @@ def test_envelope_parameters_reach_the_next_hop(tmp_path: Path) -> None:
             outbox.send("Subject: ü\r\n\r\nx\r\n".encode(), "s@x.test", ["a@b.test"], asked)
             told.wait(1)
         assert peer.commands[1] == "MAIL FROM:<s@x.test> BODY=8BITMIME RET=FULL ENVID=abc"
+
+
+def test_etrn_makes_deferred_mail_of_a_domain_due_at_once(tmp_path: Path) -> None:
+    busy = "S: 421 4.3.2 later\n"
+    takes = (
+        "S: 220 p\nC: EHLO\nS: 250-p\nS: 250 PIPELINING\nC: MAIL\nC: RCPT\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\n"
+        "C: <content>\nS: 250 ok\nC: QUIT\nS: 221 x\n"
+    )
+    told = Told()
+    with ScriptedPeer(busy, takes) as peer:
+        routes = Routes(default=f"smtp:127.0.0.1:{peer.port}")
+        with Outbox(tmp_path / "s", stops=routes.stops, on_outcome=told) as outbox:
+            outbox.send(b"x\r\n", "s@x.test", ["a@b.test"])
+            told.wait(1)
+            wait_until(lambda: outbox.queue is not None and (outbox.queue.next_due() or 0) > 0)
+            done = 0
+
+            def tried() -> bool:
+                nonlocal done
+                done = done or outbox.try_now("b.test")
+                return bool(done)
+
+            wait_until(tried)
+            assert told.wait(2) == [("a@b.test", "deferred"), ("a@b.test", "relayed")]
+            assert outbox.try_now("other.test") == 0
