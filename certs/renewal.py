@@ -69,7 +69,11 @@ class Renewal:
         self._seen = self._settled = self._mark()
         try:
             fresh = [one.read() for one in self._files]
-            told = self._objections(fresh, now)
+            told = [
+                line
+                for one, old, new in zip(self._files, self._pairs, fresh, strict=True)
+                for line in _objections(one, old, new, now)
+            ]
             if not told:
                 self.contexts.replace(*arranged(self._files, fresh))
         except (CertificateError, OSError) as error:
@@ -84,6 +88,27 @@ class Renewal:
                 log.info("%s: new certificate in use, valid until %s", files.certificate, f"{ends:%Y-%m-%d %H:%M} UTC")
         self._pairs = fresh
         return []
+
+    def successor(
+        self,
+        files: Sequence[PairFiles],
+        now: datetime.datetime,
+        *,
+        policy: ServerPolicy | None = None,
+        clients: ClientCertificates | None = None,
+        choose: Choose | None = None,
+    ) -> Renewal:
+        """For settings that were read anew: another renewal to go on with, checked as reload() checks. Raises
+        CertificateError or OSError, with a line for each fault; then this one is to be kept."""
+        fresh = Renewal(files, policy=policy, clients=clients, choose=choose)
+        old = dict(zip(self._files, self._pairs, strict=True))
+        told = []
+        for one, new in zip(fresh._files, fresh._pairs, strict=True):
+            before = old.get(one)
+            told += _objections(one, before, new, now) if before is not None else _faults(one, new, now)
+        if told:
+            raise CertificateError("\n".join(told))
+        return fresh
 
     def warn(self, now: datetime.datetime) -> list[str]:
         """Warnings due at 30, 14, 7, 3 and 1 days before the end, and at the end; each is told once."""
@@ -119,23 +144,22 @@ class Renewal:
             for one in _problems(files, pair, now)
         ]
 
-    def _objections(self, fresh: list[Pair], now: datetime.datetime) -> list[str]:
-        """Errors of the new pairs that the old ones don't have: an old fault is no reason to refuse a renewal."""
-        told = []
-        for files, old, new in zip(self._files, self._pairs, fresh, strict=True):
-            known = {one.what for one in _problems(files, old, now) if one.is_error}
-            if new.certificate == old.certificate:
-                continue
-            told += [
-                f"{files.certificate}: {one.text}"
-                for one in _problems(files, new, now, served=old)
-                if one.is_error and one.what not in known
-            ]
-        return told
-
     def _mark(self) -> Mark:
         paths = [path for files in self._files for path in files.paths]
         return tuple(_mark_of(path) for path in (*paths, *self._others))
+
+
+def _objections(files: PairFiles, old: Pair, new: Pair, now: datetime.datetime) -> list[str]:
+    """Errors of the new pair that the old one does not have: an old fault is no reason to refuse a renewal."""
+    if new.certificate == old.certificate:
+        return []
+    known = {one.what for one in _problems(files, old, now) if one.is_error}
+    found = _problems(files, new, now, served=old)
+    return [f"{files.certificate}: {one.text}" for one in found if one.is_error and one.what not in known]
+
+
+def _faults(files: PairFiles, pair: Pair, now: datetime.datetime) -> list[str]:
+    return [f"{files.certificate}: {one.text}" for one in _problems(files, pair, now) if one.is_error]
 
 
 def _problems(files: PairFiles, pair: Pair, now: datetime.datetime, served: Pair | None = None) -> list[Problem]:

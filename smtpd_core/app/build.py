@@ -18,13 +18,15 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from certs.contexts import ServerContexts, arranged
 from certs.files import PairFiles
 from certs.issue import ensure_self_signed
 from certs.policy import ClientCertificates, ServerPolicy
+from certs.renewal import Renewal
+from certs.stream import TlsStream
 from smtpd_core.accounts import AccountStore
 from smtpd_core.accounts.extras import ExtraMissing
 from smtpd_core.app.keeping import Logged
@@ -55,7 +57,7 @@ class Daemon:
         self.settings = settings = complete(settings)
         self.listeners: list[Listener] = []
         self.accounts: AccountStore | None = None
-        self.contexts: ServerContexts | None = None
+        self.renewal: Renewal | None = None
         self.server: SmtpServer | None = None
         self._doors = [self._door(one) for one in settings.listener]
         self._delivery: Delivery | None = None
@@ -85,7 +87,10 @@ class Daemon:
     def _start(self) -> None:
         settings = self.settings
         if any(one.tls != "none" for one in settings.listener):
-            self.contexts = contexts_of(settings)
+            self.renewal = Renewal(pair_files(settings), **tls_terms(settings))
+            for file, problem in self.renewal.problems(utc_now()):
+                log.warning("%s: %s", file, problem.text)
+            self.renewal.warn(utc_now())
         self.accounts = self._open_accounts(settings)
         self._routing = Routing(settings, self._has_account)
         self._delivery = Delivery(settings, self._routing)
@@ -115,11 +120,12 @@ class Daemon:
         left = list(needing_restart(self.settings, settings))
         settings = kept(self.settings, settings)
         accounts = self._open_accounts(settings)
-        contexts = contexts_of(settings) if self.contexts is not None else None
+        renewal = self.renewal
+        if renewal is not None:
+            renewal = renewal.successor(pair_files(settings), utc_now(), **tls_terms(settings))
         routing = Routing(settings, self._has_account)
         # From here on nothing fails.
-        if contexts is not None and self.contexts is not None:
-            self.contexts = contexts
+        self.renewal = renewal
         self.accounts = accounts
         self._routing = routing
         self._delivery.reload(settings, routing)
@@ -130,6 +136,11 @@ class Daemon:
         self.server.debug_log = transcript_logger(settings.log)
         self.settings = settings
         return left
+
+    def look_after_certificates(self) -> None:
+        """Serve with new ones whose files changed, warn of those that expire. To be called every few seconds."""
+        if self.renewal is not None:
+            self.renewal.look(utc_now())
 
     # -- parts
 
@@ -143,7 +154,7 @@ class Daemon:
             hook_budget=settings.limits.hook_budget,
             guard=guard_of(settings),
             user_accounts=self.accounts,
-            contexts=self.contexts,
+            contexts=self.renewal.contexts if self.renewal is not None else None,
             outbox=Logged(self._delivery.outbox),
             debug_log=transcript_logger(settings.log),
             **properties(settings),
@@ -169,11 +180,14 @@ class Daemon:
         settings = listener_of(section)
         if section.tls == "none":
             return Door(settings)
-        return Door(settings, open_tls=lambda: self._contexts().stream())
+        # Channel bindings are for log-ins alone.
+        bindings = section.auth != "off"
 
-    def _contexts(self) -> ServerContexts:
-        assert self.contexts is not None
-        return self.contexts
+        def open_tls() -> TlsStream:
+            assert self.renewal is not None
+            return self.renewal.contexts.stream(bindings=bindings)
+
+        return Door(settings, open_tls=open_tls)
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:
@@ -255,22 +269,35 @@ def properties(settings: Settings) -> dict[str, Any]:
     }
 
 
-def contexts_of(settings: Settings) -> ServerContexts:
-    """The certificates of the settings, or a self-signed one, made at first start. Raises CertificateError, OSError."""
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def pair_files(settings: Settings) -> list[PairFiles]:
+    """Where the certificates of the settings lie; a self-signed one is made at first start. Raises OSError."""
     tls = settings.tls
     if tls.certificate:
-        files = [PairFiles(tls.certificate, tls.key)]
+        files = [PairFiles(tls.certificate, tls.key, _secret(tls.password_file))]
     else:
         certificate, key = ensure_self_signed(Path(settings.state) / "tls", settings.hostname)
         files = [PairFiles(str(certificate), str(key))]
-    files += [PairFiles(host.certificate, host.key, names=(host.name,)) for host in tls.host]
-    default, hosts = arranged(files, [one.read() for one in files])
-    return ServerContexts(
-        default,
-        hosts,
-        policy=ServerPolicy(minimum=tls.minimum),  # type: ignore[arg-type]
-        clients=ClientCertificates(tls.clients, tls.client_ca),  # type: ignore[arg-type]
-    )
+    for host in tls.host:
+        files.append(PairFiles(host.certificate, host.key, _secret(host.password_file), names=(host.name,)))
+    return files
+
+
+def tls_terms(settings: Settings) -> dict[str, Any]:
+    """Versions, and what is asked of clients."""
+    tls = settings.tls
+    return {
+        "policy": ServerPolicy(minimum=tls.minimum),  # type: ignore[arg-type]
+        "clients": ClientCertificates(tls.clients, tls.client_ca, tls.client_crl),  # type: ignore[arg-type]
+    }
+
+
+def _secret(path: str) -> str:
+    """The first line of a file, "" without one. Raises OSError."""
+    return Path(path).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r") if path else ""
 
 
 # -- what a reload can't change

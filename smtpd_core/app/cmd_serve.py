@@ -30,6 +30,8 @@ from smtpd_core.threads import LogWriter
 
 log = logging.getLogger(__name__)
 
+_CERTIFICATES = 30.0  # seconds between looks at the certificates' files
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="F", help="a configuration; without one, the embedded defaults")
@@ -117,11 +119,14 @@ def _serve(daemon: Daemon, options: argparse.Namespace, signals: Signals, writer
     sys.stdout.flush()
     log.info("serving, process %d", os.getpid())
     supervisor.tell("READY=1", f"MAINPID={os.getpid()}")
-    beat = supervisor.watchdog / 2
+    # Every look at the certificates' files is one stat each; a change is taken up at the second look.
+    beat = min(supervisor.watchdog / 2 or _CERTIFICATES, _CERTIFICATES)
     while True:
-        number = signals.wait(beat or None)
+        number = signals.wait(beat)
         if number is None:
-            supervisor.tell("WATCHDOG=1")
+            if supervisor.watchdog:
+                supervisor.tell("WATCHDOG=1")
+            daemon.look_after_certificates()
         elif number == signal.SIGHUP:
             supervisor.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             _reload(daemon, options, writer)

@@ -180,6 +180,11 @@ def _certificates(settings: Settings) -> Iterator[Fault]:
         for name, path in (("certificate", certificate), ("key", private)):
             if path:
                 yield from ((f"{key}.{name}", reason) for reason in _unreadable(path))
+    more = [("tls.password_file", tls.password_file), ("tls.client_crl", tls.client_crl)]
+    more += [(f"tls.host[{n}].password_file", host.password_file) for n, host in enumerate(tls.host, 1)]
+    for name, path in more:
+        if path:
+            yield from ((name, reason) for reason in _unreadable(path))
     for n, host in enumerate(tls.host, 1):
         if not host.name:
             yield f"tls.host[{n}].name", "the name that clients ask for is missing"

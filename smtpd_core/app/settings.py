@@ -126,6 +126,7 @@ class TlsHost:
     name: str = setting("", "the name that the client asks for (SNI)")
     certificate: str = setting("", "PEM file with the chain, or PFX")
     key: str = setting("", "PEM file with the key; empty: it is in the certificate's file")
+    password_file: str = setting("", "a file whose first line decrypts the key or PFX file; empty: it is not encrypted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ class Tls:
     certificate: str = setting("", "PEM file with the chain, or PFX; empty: self-signed, made at first start")
     key: str = setting("", "PEM file with the key; empty: it is in the certificate's file")
     minimum: str = setting("1.2", "the oldest TLS version taken", one_of=("1.0", "1.1", "1.2", "1.3"))
+    password_file: str = setting("", "a file whose first line decrypts the key or PFX file; empty: it is not encrypted")
     host: tuple[TlsHost, ...] = setting((), "further certificates by name (SNI)")
     clients: str = setting(
         "no",
@@ -142,6 +144,7 @@ class Tls:
         one_of=("no", "ask", "require"),
     )
     client_ca: str = setting("", "PEM file with the authorities that vouch for clients")
+    client_crl: str = setting("", "PEM file with the revocation lists of those authorities")
 
 
 @dataclass(frozen=True, slots=True)
