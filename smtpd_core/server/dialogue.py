@@ -27,7 +27,7 @@ from smtpd_core.server.hooks import Hook
 from smtpd_core.server.house import House
 from smtpd_core.server.login import Answer, account_of, acting, answer_of_program, answer_of_store
 from smtpd_core.server.observers import Witness
-from smtpd_core.server.reception import Reception
+from smtpd_core.server.reception import KnownOrigin, Reception
 from smtpd_core.server.session import Session, Transaction
 from smtpd_core.server.verdicts import Accept, Redirect, Refuse, said_instead
 from smtpd_core.wire import replies
@@ -92,7 +92,6 @@ class Dialogue:
 
     __slots__ = (
         "_account",
-        "_early",
         "_event",
         "_failure_told",
         "_is_stopping",
@@ -101,6 +100,7 @@ class Dialogue:
         "_steps_left",
         "content",
         "house",
+        "origin",
         "protocol",
         "session",
         "witness",
@@ -112,11 +112,11 @@ class Dialogue:
         self.session = session = Session(session_id, peer, listener, protocol, time.time())
         self.content: Reception | None = None
         self.witness: Witness | None = None
+        self.origin: KnownOrigin | None = None  # until the client's standing changes
         self._account: Account | None = None
         self._login_user = ""
         self._event: Event | None = None
         self._late = ""
-        self._early = False
         self._is_stopping = False
         self._failure_told = False
         self._steps_left = 2
@@ -146,6 +146,7 @@ class Dialogue:
         self.protocol.tls_is_up(facts.bindings, certified_identity(facts))
         session = self.session
         session.tls = facts
+        self.origin = None
         session.user = None
         if self.witness is not None:
             self.witness.note(
@@ -342,6 +343,7 @@ class Dialogue:
         return None
 
     def _hello(self, event: Hello, turn: Turn) -> Wish | None:
+        self.origin = None
         hook = self.house.slots.on_hello
         if hook is None:
             self.protocol.accept()
@@ -357,6 +359,7 @@ class Dialogue:
 
     def _client_facts(self, event: ClientFacts, turn: Turn) -> None:
         believe(self.session, event)
+        self.origin = None
         self.protocol.accept()
 
     # -- events: the transaction

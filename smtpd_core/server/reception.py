@@ -133,12 +133,12 @@ class Reception:
         self.size = draft.size
         if loops(draft, house.max_received):
             return replies.loop_554
-        envelope = self._envelope = _envelope(dialogue)
-        origin = envelope.origin
+        transaction = session.transaction
+        known = _known_origin(dialogue, transaction is not None and transaction.parameters.smtputf8)
+        envelope = self._envelope = _envelope(dialogue, known)
         date = house.clock.date(envelope.arrived)
-        line = origin_line(origin.hello, origin.address, house.hostname, origin.protocol, origin.tls)
         recipients = envelope.recipients
-        draft.trace = received_line(line, draft.id, recipients[0].address if len(recipients) == 1 else "", date)
+        draft.trace = received_line(known.line, draft.id, recipients[0].address if len(recipients) == 1 else "", date)
         if session.listener.service == "submission":
             draft.trace += missing_headers(draft, house.hostname, date)
         return None
@@ -274,25 +274,46 @@ class Reception:
         return None
 
 
-def _envelope(dialogue: Dialogue) -> Envelope:
-    session = dialogue.session
-    transaction = session.transaction
+class KnownOrigin:
+    """A session's Origin and the beginning of its Received lines, the same for all messages of its standing."""
+
+    __slots__ = ("address", "line", "origin", "user")
+
+    def __init__(self, dialogue: Dialogue, utf8: bool) -> None:
+        session = dialogue.session
+        tls, user = session.tls, session.user
+        self.user = user
+        self.address = session.address
+        self.origin = origin = Origin(
+            session.address or "unix",
+            session.port,
+            session.hello,
+            protocol_name(session.listener.service, session.esmtp, tls is not None, user is not None, utf8),
+            f"{tls.version} {tls.cipher}" if tls is not None else "",
+            user.user_name if user is not None else "",
+            session.listener_name,
+            session.id,
+        )
+        self.line = origin_line(origin.hello, session.address, dialogue.house.hostname, origin.protocol, origin.tls)
+
+
+def _known_origin(dialogue: Dialogue, utf8: bool) -> KnownOrigin:
+    """Made once; anew where a hook gave the session another user or address."""
+    known, session = dialogue.origin, dialogue.session
+    if utf8:
+        return KnownOrigin(dialogue, True)
+    if known is None or known.user is not session.user or known.address is not session.address:
+        known = dialogue.origin = KnownOrigin(dialogue, False)
+    return known
+
+
+def _envelope(dialogue: Dialogue, known: KnownOrigin | None = None) -> Envelope:
+    transaction = dialogue.session.transaction
     assert transaction is not None
     parameters = transaction.parameters
-    tls = session.tls
-    listener = session.listener
-    user = session.user
-    origin = Origin(
-        session.address or "unix",
-        session.port,
-        session.hello,
-        protocol_name(listener.service, session.esmtp, tls is not None, user is not None, parameters.smtputf8),
-        f"{tls.version} {tls.cipher}" if tls is not None else "",
-        user.user_name if user is not None else "",
-        session.listener_name,
-        session.id,
-    )
-    return Envelope(transaction.sender, tuple(transaction.recipients), parameters, origin, time.time())
+    if known is None:
+        known = _known_origin(dialogue, parameters.smtputf8)
+    return Envelope(transaction.sender, tuple(transaction.recipients), parameters, known.origin, time.time())
 
 
 def _with(envelope: Envelope, recipients: tuple[Recipient, ...]) -> Envelope:

@@ -505,7 +505,6 @@ def test_SmtpFileHandler(tmp_path):
     [kept] = (tmp_path / "mail" / "new").iterdir()
     assert kept.read_bytes().endswith(b"Subject: both\r\n\r\nx\r\n")
     assert (tmp_path / "outbox" / "queue.db").exists()
-    store.close()
     with serve(store=Memory("mx.test"), outbox=Memory(), relay_from=()) as server, talking(server) as line:
         line.ask("MAIL FROM:<>")
         assert line.ask("RCPT TO:<ann@mx.test>")[:3] == "250"
