@@ -1,6 +1,6 @@
 """What the protocol core costs by itself: microseconds per dialogue, MB/s of content. No sockets, no threads.
 
-    python tests/bench/bench_core.py [dialogue] [content] [recipients]
+    python tests/bench/bench_core.py [dialogue] [recipients] [content] [pieces]
 
 Each figure is the best of several rounds: noise only ever adds.
 """
@@ -85,7 +85,22 @@ def content() -> None:
     print(f"content, BDAT,       65536 at a time   {len(plain) / chunked / 1e6:8.0f} MB/s")
 
 
-PARTS = {"dialogue": dialogue, "recipients": recipients, "content": content}
+def pieces() -> None:
+    """An octet at a time: what a client costs that dribbles. The same per octet however long the line or the body."""
+    for name, before, data in (
+        ("a line of 2 KiB", GROUPS[:1], b"NOOP " + b"x" * 2_040 + b"\r\n"),
+        ("a login line of 12 KiB", GROUPS[:1], b"AUTH PLAIN " + b"A" * 12_288 + b"\r\n"),
+        ("content of 4 KiB", GROUPS[:4], b"x" * 4_096),
+        ("content of 64 KiB", GROUPS[:4], b"x" * 65_536),
+    ):
+        octets = tuple(data[at : at + 1] for at in range(len(data)))
+        cost = best(lambda before=before, octets=octets: play((*before, *octets)), 2) - best(
+            lambda: play(GROUPS[:1]), 500
+        )  # type: ignore[misc]
+        print(f"{name:22} an octet at a time  {cost / len(octets) * 1e6:8.2f} us an octet")
+
+
+PARTS = {"dialogue": dialogue, "recipients": recipients, "content": content, "pieces": pieces}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or list(PARTS):

@@ -24,6 +24,9 @@ ENVELOPE = (
 )
 
 
+LATER = {"DELIVERBY", "MT-PRIORITY"}
+
+
 def test_one_message_in_full():
     """RFC 5321 3.3 and appendix D.1."""
     played = play(
@@ -151,6 +154,26 @@ def test_a_refused_hello_changes_nothing():
         C: RCPT TO:<carl@mx.test>
         S: 250 2.1.5 Recipient ok
     """
+    )
+
+
+def test_a_hooks_own_greeting_leaves_the_extensions_alone():
+    play(
+        """
+        S: 220 mx.test ready
+        H: Hello accept 250 mx.test is glad to see you
+        C: EHLO probe
+        S: 250-mx.test is glad to see you
+        S: 250-ENHANCEDSTATUSCODES
+        S: 250 HELP
+        C: HELO probe
+        S: 250 mx.test
+        H: Hello accept 250 hi
+        C: HELO probe
+        S: 250 hi
+    """,
+        max_recipients=0,
+        without=frozenset({"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "CHUNKING", "DSN", "VRFY"} | LATER),
     )
 
 

@@ -420,6 +420,41 @@ def test_scram_messages_that_are_none_are_refused(first):
     assert protocol.take_output().decode().splitlines()[-1][:3] in ("501", "535")
 
 
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        lambda final: final.replace(b"c=", b"c=AAAA"),
+        lambda final: final.replace(b",r=", b",r=x"),
+        lambda final: final[:-4] + b"AAA=",
+        lambda final: final.rpartition(b",p=")[0] + b",p=AAAA",
+        lambda final: final.rpartition(b",p=")[0] + b",p=!",
+        lambda final: final.rpartition(b",p=")[0],
+        lambda final: b"",
+    ],
+)
+def test_a_final_message_that_was_changed_proves_nothing(spoiled):
+    """RFC 5802 5.1 and 7: nonce, binding and proof must all fit."""
+    protocol = ServerProtocol(ProtocolSettings(mechanisms=MECHANISMS))
+    protocol.tls_is_up(BINDINGS)
+    client = mechanism(MECHANISMS[0], Credentials("ann", "secret"), ("tls-exporter", BINDINGS["tls-exporter"]))
+    advance(protocol, b"EHLO a\r\nAUTH SCRAM-SHA-256-PLUS " + base64.b64encode(client.first() or b""))
+    challenge = base64.b64decode(protocol.take_output().decode().splitlines()[-1][4:])
+    advance(protocol, base64.b64encode(spoiled(client.respond(challenge))))
+    assert protocol.take_output()[:3] in (b"501", b"535")
+    assert protocol.identity == ""
+
+
+def test_another_connections_binding_is_refused():
+    """RFC 5802 6: a login relayed from another TLS connection fails, though the password is right."""
+    protocol = ServerProtocol(ProtocolSettings(mechanisms=MECHANISMS))
+    protocol.tls_is_up(BINDINGS)
+    client = mechanism(MECHANISMS[0], Credentials("ann", "secret"), ("tls-exporter", b"\x02" * 32))
+    advance(protocol, b"EHLO a\r\nAUTH SCRAM-SHA-256-PLUS " + base64.b64encode(client.first() or b""))
+    challenge = base64.b64decode(protocol.take_output().decode().splitlines()[-1][4:])
+    advance(protocol, base64.b64encode(client.respond(challenge)))
+    assert protocol.take_output().startswith(b"535")
+
+
 def test_observers_never_see_a_secret():
     seen: list[str] = []
 
