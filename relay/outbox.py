@@ -36,7 +36,7 @@ from relay.queue_sqlite import SqliteQueue
 from relay.relaying import Customs, Relaying
 from relay.resends import Resends, from_submission
 from relay.route import Routes, mailbox
-from relay.spool import Durability, Spool, always_synced
+from relay.spool import Durability, Figures, Spool, always_synced
 from relay.view import Filter, Status
 from smtpd_core.draft import Draft
 from smtpd_core.threads import Ticket
@@ -276,6 +276,11 @@ class Outbox:
         done = self.queue.retry_now(ids, now) if ids else 0
         self.dispatcher.announce()
         return done
+
+    @property
+    def figures(self) -> Figures:
+        """What the spool did since the start."""
+        return self._spool.figures if self._spool is not None else Figures()
 
 
 _outbox_is_closed_452 = Reply(452, "4.3.1", "Mail can't be kept now, try again later")

@@ -81,6 +81,25 @@ def always_synced(envelope: Envelope) -> Durability:
     return Durability.SYNCED
 
 
+class Figures:
+    """What the commit loop did so far. Written there, read by whoever is curious."""
+
+    __slots__ = ("bytes", "commits", "largest_group", "longest_sync", "messages", "sync_seconds")
+
+    def __init__(self) -> None:
+        self.commits = self.messages = self.bytes = self.largest_group = 0
+        self.sync_seconds = self.longest_sync = 0.0
+
+    def note(self, group: int, size: int, seconds: float) -> None:
+        """One commit."""
+        self.commits += 1
+        self.messages += group
+        self.bytes += size
+        self.largest_group = max(self.largest_group, group)
+        self.sync_seconds += seconds
+        self.longest_sync = max(self.longest_sync, seconds)
+
+
 class Spool:
     """Appends drafts to this process's segments.
 
@@ -113,6 +132,7 @@ class Spool:
         self._durability_of = durability_of
         self._resends = resends
         self._clock = clock
+        self.figures = Figures()
         os.makedirs(self.bodies, mode=0o700, exist_ok=True)
         # Ids sort by time, so segments of all processes sort by age.
         self.name = new_id()
@@ -251,6 +271,7 @@ class Spool:
             self._refuse(batch, error)
             return
         self._resolve(batch, Durability.WRITTEN)
+        began = self._clock()
         try:
             self._disk.sync(self._descriptor)
         except OSError as error:
@@ -258,6 +279,7 @@ class Spool:
             self._abandon_segment()
             self._refuse(batch, error)
             return
+        self.figures.note(len(batch), size, self._clock() - began)
         self._publish()
         self._resolve(batch, Durability.SYNCED)
         for one in batch:

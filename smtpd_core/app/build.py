@@ -27,8 +27,10 @@ from certs.issue import ensure_self_signed
 from certs.policy import ClientCertificates, ServerPolicy
 from certs.renewal import Renewal
 from certs.stream import TlsStream
+from relay.outbox import Outbox
 from smtpd_core.accounts import AccountStore
 from smtpd_core.accounts.extras import ExtraMissing
+from smtpd_core.app.figures import Figures, as_text
 from smtpd_core.app.keeping import Logged
 from smtpd_core.app.load import BadSettings
 from smtpd_core.app.logs import transcript_logger
@@ -38,6 +40,7 @@ from smtpd_core.app.sanity import is_host_name
 from smtpd_core.app.settings import Listener as ListenerSection
 from smtpd_core.app.settings import Settings
 from smtpd_core.app.stores import open_accounts
+from smtpd_core.app.watch_port import WatchPort
 from smtpd_core.net import Door, GuardSettings, ListenerSettings, Timeouts
 from smtpd_core.net.listeners import Listener, bind, inherited_descriptors
 from smtpd_core.server import SmtpServer
@@ -60,6 +63,9 @@ class Daemon:
         self.renewal: Renewal | None = None
         self.server: SmtpServer | None = None
         self._doors = [self._door(one) for one in settings.listener]
+        self.figures = Figures()
+        self._is_leaving = False
+        self._watching: WatchPort | None = None
         self._delivery: Delivery | None = None
         self._routing: Routing | None = None
 
@@ -71,6 +77,8 @@ class Daemon:
         try:
             for door in self._doors:
                 self.listeners += bind(door, inherited)
+            if self.settings.metrics.bind:
+                self._watching = WatchPort(self.settings.metrics.bind, self._metrics, self.why_not_ready)
         except BaseException:
             self._close_listeners()
             raise
@@ -93,21 +101,26 @@ class Daemon:
             self.renewal.warn(utc_now())
         self.accounts = self._open_accounts(settings)
         self._routing = Routing(settings, self._has_account)
-        self._delivery = Delivery(settings, self._routing)
+        self._delivery = Delivery(settings, self._routing, self.figures.on_outcome)
         self._delivery.outbox.start()
         if not self._delivery.outbox.delivers:
             raise OSError(f"state: {settings.state}: another server uses this directory")
         self.server = server = self._make_server(settings)
         server._start(self.listeners)
+        if self._watching is not None:
+            self._watching.start()
 
     def stop(self, timeout: float) -> bool:
         """True where all ended in time. Idempotent, also after a failed start."""
         deadline = time.monotonic() + timeout
         ended = True
+        self._is_leaving = True
         if self.server is not None:
             ended = self.server.stop(timeout)
         if self._delivery is not None:
             ended &= self._delivery.outbox.stop(max(1.0, deadline - time.monotonic()))
+        if self._watching is not None:
+            self._watching.stop()
         return ended
 
     def reload(self, settings: Settings) -> list[str]:
@@ -142,6 +155,29 @@ class Daemon:
         if self.renewal is not None:
             self.renewal.look(utc_now())
 
+    # -- what others look at
+
+    @property
+    def outbox(self) -> Outbox | None:
+        return self._delivery.outbox if self._delivery is not None else None
+
+    @property
+    def watch_address(self) -> str:
+        """HOST:PORT of the metrics, "" where there are none."""
+        return "{}:{}".format(*self._watching.address) if self._watching is not None else ""
+
+    def why_not_ready(self) -> str:
+        """ "" where mail is taken."""
+        if self._is_leaving:
+            return "stopping"
+        if self.server is None or not self.server.active or self.outbox is None:
+            return "not serving"
+        refusal = self.outbox.has_room()
+        return str(refusal) if refusal is not None else ""
+
+    def _metrics(self) -> str:
+        return as_text(self.figures.samples(self))
+
     # -- parts
 
     def _make_server(self, settings: Settings) -> SmtpServer:
@@ -160,6 +196,10 @@ class Daemon:
             **properties(settings),
         )
         server.on_recipient_to(self._judge)
+        if settings.metrics.bind:
+            server.on_receive_command(self.figures.on_receive_command)
+            server.on_send_response(self.figures.on_send_response)
+            server.on_close_connection(self.figures.on_close_connection)
         return server
 
     def _judge(self, session: Session, recipient: Recipient) -> Verdict:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from smtpd_core.app.figures import METRICS
 from smtpd_core.app.load import variables
 from smtpd_core.app.settings import BYTES, BYTES_PER_SECOND, SECONDS, Settings
 from smtpd_core.app.values import say_duration, say_size
@@ -119,6 +120,14 @@ def as_markdown() -> str:
         "A variable wins over the file. Lists are separated by commas.",
         "",
         *(f"- `{name}`" for name in variables()),
+        "",
+        "## Metrics",
+        "",
+        "At `http://HOST:PORT/metrics` of `[metrics] bind`, in the text format of Prometheus.",
+        "",
+        "| Metric | Kind | Labels | Meaning |",
+        "|---|---|---|---|",
+        *(f"| `{one.name}` | {one.kind} | {', '.join(one.labels)} | {one.meaning} |" for one in METRICS),
         "",
     ]
     return "\n".join(lines)

@@ -114,6 +114,8 @@ def _serve(daemon: Daemon, options: argparse.Namespace, signals: Signals, writer
     addresses = [(one.door.settings.service, one.text) for one in daemon.listeners]
     for service, text in addresses:
         print(f"listening {service} {text}")
+    if daemon.watch_address:
+        print(f"watching http://{daemon.watch_address}/metrics")
     for line in how_to_send(daemon.settings, addresses):
         print(line)
     sys.stdout.flush()

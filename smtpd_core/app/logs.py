@@ -20,6 +20,8 @@ from smtpd_core.threads import LogWriter
 
 _FLOW = re.compile(r"\b[smd]-[0-9A-Za-z][0-9A-Za-z.-]*")
 
+TRANSCRIPT = "smtpd_core.transcript"
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -27,8 +29,11 @@ class TextForm(logging.Formatter):
     """2026-01-02T03:04:05.678Z INFO server s-1 ..."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_stamp(record)} {record.levelname} {_room(record.name)} {_one_line(record.getMessage())}"
-        return line + _trouble(self, record, "\n")
+        lead = f"{_stamp(record)} {record.levelname} {_room(record.name)} "
+        message = record.getMessage()
+        # Only a transcript has lines of its own: a reply of several.
+        lines = message.split("\n") if record.name == TRANSCRIPT else (message,)
+        return "\n".join(lead + _one_line(line) for line in lines) + _trouble(self, record, "\n")
 
 
 class JsonForm(logging.Formatter):
@@ -98,8 +103,6 @@ class LogFile:
     def _open(self) -> TextIO:
         return open(self._path, "a", encoding="utf-8", errors="backslashreplace") if self._path else sys.stderr
 
-
-TRANSCRIPT = "smtpd_core.transcript"
 
 _CONNECTED = re.compile(r"(\S+) -- connect from \[?([0-9A-Fa-f.:]+?)\]?:\d+ on ")
 _LOGGED_IN = re.compile(r"(\S+) -- user (\S+)")

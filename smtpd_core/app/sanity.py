@@ -252,6 +252,14 @@ def _unreadable(path: str) -> Iterable[str]:
     return [] if os.access(path, os.R_OK) else [f"{path}: not readable"]
 
 
+def _metrics(settings: Settings) -> Iterator[Fault]:
+    bind = settings.metrics.bind
+    if bind and (reason := bad_address(bind, port_zero=True)):
+        yield "metrics.bind", reason
+    elif bind and bind.rpartition(":")[0].strip("[]") not in ("127.0.0.1", "::1", "localhost"):
+        yield "metrics.bind", f"{bind}: figures are for this machine; name a loopback address"
+
+
 def _state(settings: Settings) -> Iterator[Fault]:
     path = Path(settings.state).absolute() if settings.state else Path("/")
     if path.exists() and not path.is_dir():
@@ -272,5 +280,6 @@ _RULES: tuple[Callable[[Settings], Iterator[Fault]], ...] = (
     _certificates,
     _domains,
     _relay,
+    _metrics,
     _state,
 )

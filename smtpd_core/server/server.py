@@ -54,7 +54,7 @@ from smtpd_core.server.options import (
     whole,
 )
 from smtpd_core.server.session import Session
-from smtpd_core.threads import Lock, Ticket
+from smtpd_core.threads import HookMeter, Lock, Ticket
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -465,6 +465,12 @@ class SmtpServer:
     def engine(self) -> Engine | None:
         """The engine of the last start(), for what is measured there (threads, slots, guard)."""
         return self._engine
+
+    @property
+    def meters(self) -> list[HookMeter]:
+        """How long each hook that is set takes, and looking up accounts."""
+        hooks = [getattr(self._slots, name) for name in NAMES]
+        return [hook.meter for hook in hooks if hook is not None] + [self._house.login_meter]
 
     def transcript(self, session_id: str) -> str | None:
         """The dialogue of a session that is over, secrets masked, while it is remembered (transcript_memory)."""

@@ -1,0 +1,96 @@
+"""The port for those who watch: /metrics, /healthz (the process lives) and /readyz (mail is taken; else 503 and why).
+
+One request at a time in a thread of its own, each within its seconds: a watcher that dawdles holds up watchers only.
+Thread: start() and stop() from main.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from smtpd_core.threads import Loop, start_loop
+
+log = logging.getLogger(__name__)
+
+# A watcher's whole request. It comes from this machine and fits into one packet.
+PATIENCE = 5.0
+
+
+class WatchPort:
+    """Bound when it is made (OSError), serving from start() to stop()."""
+
+    def __init__(self, bind: str, metrics: Callable[[], str], why_not_ready: Callable[[], str]) -> None:
+        host, _, port = bind.rpartition(":")
+        self._server = _Server((host.strip("[]"), int(port)), metrics, why_not_ready)
+        self._loop: Loop | None = None
+        self._stopping = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._server.server_address[:2]
+        return str(host), int(port)
+
+    def start(self) -> None:
+        self._loop = start_loop("watch-port", self._serve)
+
+    def _serve(self) -> None:
+        while not self._stopping:
+            self._server.handle_request()
+
+    def stop(self) -> None:
+        """Idempotent."""
+        self._stopping = True
+        if self._loop is not None:
+            try:
+                # Ends the wait for a next watcher without waking up now and then just to look (2 is SHUT_RDWR).
+                self._server.socket.shutdown(2)
+            except OSError:
+                pass  # only Linux does that to a listener; elsewhere the thread ends with the process
+            self._loop.join(0.5)
+            self._loop = None
+        self._server.server_close()
+
+
+class _Server(HTTPServer):
+    def __init__(self, address: tuple[str, int], metrics: Callable[[], str], why_not_ready: Callable[[], str]) -> None:
+        self.metrics = metrics
+        self.why_not_ready = why_not_ready
+        super().__init__(address, _Watcher)
+
+    def server_bind(self) -> None:
+        # The standard one asks the resolver for our own name, which may take long and is of no use here.
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        log.debug("a watcher's request failed", exc_info=True)
+
+
+class _Watcher(BaseHTTPRequestHandler):
+    timeout = PATIENCE
+    server: _Server
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            self._say(200, self.server.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+        elif path == "/healthz":
+            self._say(200, "ok\n")
+        elif path == "/readyz":
+            reason = self.server.why_not_ready()
+            self._say(503 if reason else 200, f"{reason or 'ready'}\n")
+        else:
+            self._say(404, "there are /metrics, /healthz and /readyz\n")
+
+    def _say(self, code: int, text: str, kind: str = "text/plain; charset=utf-8") -> None:
+        body = text.encode()
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        log.debug("watcher %s: %s", self.client_address[0], format % arguments)

@@ -1,0 +1,104 @@
+"""Figures, health, transcripts and logs: what an operator sees of a running server."""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from smtpd_core.app.figures import METRICS
+from tests.app.daemon import DaemonProcess
+
+
+def fetch(daemon: DaemonProcess, path: str) -> tuple[int, str]:
+    base = next(line for line in daemon.output.read_text().splitlines() if line.startswith("watching ")).split()[1]
+    try:
+        with urllib.request.urlopen(base.replace("/metrics", path), timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def configured(tmp_path: Path, text: str) -> DaemonProcess:
+    config = tmp_path / "smtpd.toml"
+    config.write_text(text)
+    return DaemonProcess(tmp_path / "state", "--config", str(config))
+
+
+def send_one(daemon: DaemonProcess) -> None:
+    with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        client.sendmail("eve@far.test", ["ann@our.test"], "Subject: x\r\n\r\nx\r\n")
+
+
+def test_metrics_count_what_happened(tmp_path: Path) -> None:
+    with configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
+        send_one(daemon)
+        daemon.wait_for(1)
+        daemon.wait_for_log("delivered to")
+        code, text = fetch(daemon, "/metrics")
+        assert code == 200
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        assert values["smtpd_messages_total"] == "1"
+        assert values['smtpd_deliveries_total{way="maildir",result="delivered"}'] == "1"
+        assert values['smtpd_commands_total{verb="MAIL"}'] == "1"
+        assert values['smtpd_replies_total{code="354"}'] == "1"
+        assert values['smtpd_sessions_ended_total{tls="none",login="no"}'] == "1"
+        assert values["smtpd_queue_messages"] == "0"
+        assert float(values["smtpd_spool_sync_seconds_total"]) > 0
+        assert any(name.startswith("smtpd_certificate_expiry_seconds") for name in values)
+        assert {name.partition("{")[0] for name in values} <= {metric.name for metric in METRICS}
+
+
+def test_metrics_can_be_read_by_prometheus(tmp_path: Path) -> None:
+    parser = pytest.importorskip("prometheus_client.parser")
+    with configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
+        send_one(daemon)
+        families = list(parser.text_string_to_metric_families(fetch(daemon, "/metrics")[1]))
+    assert {family.type for family in families} == {"counter", "gauge"}
+
+
+def test_health_and_readiness(tmp_path: Path) -> None:
+    with configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
+        assert fetch(daemon, "/healthz") == (200, "ok\n")
+        assert fetch(daemon, "/readyz") == (200, "ready\n")
+        assert fetch(daemon, "/other")[0] == 404
+
+
+def test_json_lines_join_session_message_and_delivery(tmp_path: Path) -> None:
+    with configured(tmp_path, '[log]\nformat = "json"\n') as daemon:
+        send_one(daemon)
+        daemon.wait_for_log("delivered to")
+        entries = [json.loads(line) for line in daemon.log.read_text().splitlines()]
+    accepted = next(entry for entry in entries if entry.get("flow", [""])[0].startswith("m-"))
+    delivered = next(entry for entry in entries if "delivered to" in entry["message"])
+    assert accepted["flow"][1].startswith("s-")
+    assert delivered["flow"][0].removeprefix("d-") == accepted["flow"][0].removeprefix("m-")
+    assert {"time", "level", "room", "message"} <= set(accepted)
+
+
+def test_a_transcript_on_demand_masks_secrets(tmp_path: Path) -> None:
+    with configured(tmp_path, "[log]\ntranscript = true\nlevel = 'debug'\n") as daemon:
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            client.ehlo("probe.test")
+            client.docmd("AUTH", "PLAIN AGFubgBzZWNyZXQ=")
+        line = daemon.wait_for_log("C: AUTH PLAIN")
+        assert "\\x0a" not in daemon.log.read_text(), "replies of several lines are several lines"
+        assert "AGFubgBzZWNyZXQ" not in daemon.log.read_text(), line
+
+
+@pytest.mark.parametrize(("wanted", "is_shown"), [("192.0.2.0/24", False), ("127.0.0.0/8", True), ("127.0.0.1", True)])
+def test_a_transcript_of_one_network_only(tmp_path: Path, wanted: str, is_shown: bool) -> None:
+    with configured(tmp_path, f"[log]\ntranscript_for = ['{wanted}']\n") as daemon:
+        send_one(daemon)
+        daemon.wait_for_log("delivered to")
+        assert ("C: mail FROM" in daemon.log.read_text()) == is_shown
+
+
+def test_the_watch_port_is_for_this_machine(tmp_path: Path) -> None:
+    daemon = configured(tmp_path, '[metrics]\nbind = "0.0.0.0:9125"\n')
+    with pytest.raises(AssertionError, match=r"ended with 2[\s\S]*figures are for this machine"):
+        daemon.start()
