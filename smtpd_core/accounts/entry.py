@@ -53,7 +53,7 @@ def _dearest_first(secrets: Iterable[str]) -> list[str]:
 
 def secret(entry: Entry, kind: str) -> object | None:
     """The secret of a kind, as the store contract has it, or None where the entry can't give it."""
-    for stored in entry.secrets:
+    for stored in sorted(entry.secrets, key=lambda stored: hashing.cleartext_of(stored) is not None):
         clear = hashing.cleartext_of(stored)
         if kind == "cleartext" and clear is not None:
             return clear
@@ -72,6 +72,12 @@ def secret(entry: Entry, kind: str) -> object | None:
             if verifier is not None:
                 return verifier
     return None
+
+
+def derives(entry: Entry, kind: str) -> bool:
+    """Whether a SCRAM verifier of this kind has to be made from the password at each look-up."""
+    schemes = {hashing.scheme_of(stored) for stored in entry.secrets}
+    return bool(schemes & {"PLAIN", "CLEARTEXT"}) and kind.upper() not in schemes
 
 
 def kinds_of(secrets: Iterable[str]) -> frozenset[str]:

@@ -16,6 +16,7 @@ from smtpd_core.accounts import entry as entries
 from smtpd_core.accounts import hashing
 from smtpd_core.accounts.entry import Entry
 from smtpd_core.accounts.store import Account, StoreUnavailable
+from smtpd_core.wire.sasl.verifier import HASHES, make_verifier
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class RecordStore(ABC):
     def __init__(self) -> None:
         self._key = secrets.token_bytes(16)
         self._models: tuple[tuple[str, ...], ...] = ()
+        self._derives = False
 
     @property
     @abstractmethod
@@ -67,7 +69,12 @@ class RecordStore(ABC):
     def secret(self, user: str, kind: str) -> object | None:
         found = self.find(user)
         try:
-            return entries.secret(found, kind) if found else None
+            if found is not None:
+                self._derives = self._derives or (kind in HASHES and entries.derives(found, kind))
+                return entries.secret(found, kind)
+            if kind in HASHES and self._derives:
+                make_verifier("nobody", kind)  # what the look-up of a user with a clear password costs
+            return None
         except hashing.HashUnusable as reason:
             raise StoreUnavailable(f"account {user!r}: {reason}") from None
 

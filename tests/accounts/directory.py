@@ -1,4 +1,4 @@
-"""A real slapd and a real PostgreSQL on loopback, for as long as a test wants them."""
+"""A real slapd, a real PostgreSQL and a real MariaDB on loopback, for as long as a test wants them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ include /etc/ldap/schema/inetorgperson.schema
 pidfile {folder}/slapd.pid
 modulepath /usr/lib/ldap
 moduleload back_mdb
-database mdb
+{more}database mdb
 suffix "dc=example,dc=test"
 rootdn "cn=root,dc=example,dc=test"
 rootpw rootsecret
@@ -40,14 +40,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def slapd(ldif: str) -> Iterator[str]:
-    """A directory with these entries; its URL."""
+def slapd(ldif: str, certificate: Path | None = None) -> Iterator[str]:
+    """A directory with these entries; its URL. `certificate` (with key, PEM) is for STARTTLS."""
     program = shutil.which("slapd", path=os.environ["PATH"] + ":/usr/sbin")
     assert program, "slapd is missing"
+    more = ""
+    if certificate is not None:
+        names = ("TLSCACertificateFile", "TLSCertificateFile", "TLSCertificateKeyFile")
+        more = "".join(f"{name} {certificate}\n" for name in names)
     with tempfile.TemporaryDirectory(prefix="slapd-") as name:
         folder = Path(name)
         (folder / "data").mkdir()
-        (folder / "slapd.conf").write_text(SLAPD_CONF.format(folder=folder))
+        (folder / "slapd.conf").write_text(SLAPD_CONF.format(folder=folder, more=more))
         (folder / "people.ldif").write_text(ldif)
         subprocess.run(
             [program, "-T", "add", "-f", folder / "slapd.conf", "-l", folder / "people.ldif"],
@@ -102,3 +106,37 @@ def postgres() -> Iterator[str]:
             yield f"postgresql://mail:unused@127.0.0.1:{port}/postgres"
         finally:
             subprocess.run([programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], **run)  # type: ignore[call-overload]
+
+
+def is_here(program: str) -> bool:
+    return shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin") is not None
+
+
+@contextmanager
+def mariadb() -> Iterator[str]:
+    """An empty database; its URL."""
+    with tempfile.TemporaryDirectory(prefix="maria-") as name:
+        user = [f"--user={pwd.getpwuid(os.geteuid()).pw_name}"]
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", f"--datadir={name}/data", *user, "--skip-test-db",
+             "--auth-root-authentication-method=normal"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        port = free_port()
+        server = subprocess.Popen(
+            ["/usr/sbin/mariadbd", "--no-defaults", f"--datadir={name}/data", f"--port={port}", *user,
+             "--bind-address=127.0.0.1", f"--socket={name}/socket", f"--pid-file={name}/pid", "--skip-log-bin",
+             "--innodb-buffer-pool-size=16M", "--innodb-flush-log-at-trx-commit=0"],
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert server.stderr is not None
+        try:
+            if not any("ready for connections" in line for line in server.stderr):
+                pytest.fail("mariadbd did not start")
+            with subprocess.Popen(["cat"], stdin=server.stderr, stdout=subprocess.DEVNULL):
+                yield f"mysql://root@127.0.0.1:{port}/mysql"
+                server.terminate()
+                server.wait(30)
+        finally:
+            server.kill()
+            server.wait()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 
 from smtpd_core.accounts.ldap import LdapSettings, LdapStore
 from smtpd_core.accounts.store import Account, StoreUnavailable
@@ -105,6 +107,23 @@ def test_a_directory_that_is_down_makes_no_password_wrong() -> None:
     pytest.importorskip("bonsai")
     with pytest.raises(StoreUnavailable):
         searching(f"ldap://127.0.0.1:{free_port()}").verify("ann", "correct horse")
+
+
+def test_starttls_checks_the_directorys_certificate(tmp_path: Path) -> None:
+    pytest.importorskip("bonsai")
+    authority, other = trustme.CA(), trustme.CA()
+    for name, one in (("ca.pem", authority), ("other.pem", other)):
+        one.cert_pem.write_to_path(str(tmp_path / name))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "slapd.pem"))
+
+    def store(where: str, ca: str) -> LdapStore:
+        settings = LdapSettings(where, base="dc=example,dc=test", start_tls=True, ca_file=str(tmp_path / ca))
+        return LdapStore(settings)
+
+    with slapd(LDIF, tmp_path / "slapd.pem") as where:
+        assert store(where, "ca.pem").verify("ann", "correct horse")
+        with pytest.raises(StoreUnavailable):
+            store(where, "other.pem").verify("ann", "correct horse")
 
 
 def test_a_service_connection_that_died_is_replaced() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,11 +18,11 @@ from smtpd_core.accounts.entry import Entry, stored_forms
 from smtpd_core.accounts.hashing import hash_password
 from smtpd_core.accounts.ldap import LdapSettings, LdapStore
 from smtpd_core.accounts.password_file import PasswordFileStore, create
-from smtpd_core.accounts.sql import SqlStore, postgres, sqlite
+from smtpd_core.accounts.sql import SqlStore, mysql, postgres, sqlite
 from smtpd_core.accounts.store import Account, AccountStore
 from smtpd_core.wire.sasl.verifier import ScramVerifier, make_verifier
+from tests.accounts.directory import is_here, mariadb, postgres_programs, slapd
 from tests.accounts.directory import postgres as postgres_server
-from tests.accounts.directory import postgres_programs, slapd
 
 ANN = UserAccount("ann", "correct horse", "Ann Other", "ann@example.test", ("@example.net",), ("bob",))
 BOB = UserAccount("bob@example.test", "p\xe4ssw\xf6rd, with = and :", "Bob")
@@ -100,9 +99,18 @@ def postgres_table(folder: Path) -> AccountStore:
     return filled(SqlStore(postgres(url)), ("password", "scram-sha-256", "scram-sha-1"))
 
 
+def mysql_table(folder: Path) -> AccountStore:
+    pytest.importorskip("pymysql")
+    if not is_here("mariadbd") and os.environ.get("CI") != "true":
+        pytest.skip("needs mariadb-server from Debian's packages")
+    servers = contextlib.ExitStack()
+    OPEN.append(servers)
+    return filled(SqlStore(mysql(servers.enter_context(mariadb()))), ("password", "scram-sha-256", "nt-hash"))
+
+
 def ldap_directory(folder: Path) -> AccountStore:
     pytest.importorskip("bonsai")
-    if shutil.which("slapd", path=os.environ["PATH"] + ":/usr/sbin") is None and os.environ.get("CI") != "true":
+    if not is_here("slapd") and os.environ.get("CI") != "true":
         pytest.skip("needs slapd from Debian's packages")
     people = "dn: dc=example,dc=test\nobjectClass: domain\ndc: example\n"
     for person in PEOPLE:
@@ -134,6 +142,7 @@ STORES: tuple[Callable[[Path], AccountStore], ...] = (
     sqlite_table,
     sqlite_query,
     postgres_table,
+    mysql_table,
     ldap_directory,
     callable_store,
     chain,
