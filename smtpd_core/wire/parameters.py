@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from smtpd_core.wire import replies
@@ -220,9 +221,14 @@ def hold_for(value: str | None, found: Found, limits: ParameterLimits) -> Reply 
 
 def hold_until(value: str | None, found: Found, limits: ParameterLimits) -> Reply | None:
     """RFC 4865 4.2: a date-time of RFC 3339. Whether it is too far away is judged where the clock is."""
-    if value is None or not _DATE_TIME.match(value.upper()):
+    text = (value or "").upper()
+    if not _DATE_TIME.match(text):
         return replies.bad_parameter_501
-    found["hold_until"] = value.upper()
+    try:
+        datetime.fromisoformat(text.replace(":60", ":59"))  # a leap second is a second to RFC 3339 and none to Python
+    except ValueError:
+        return replies.bad_parameter_501
+    found["hold_until"] = text
     return None
 
 
