@@ -36,7 +36,7 @@ _COMMON_RCPT = re.compile(rf"[Tt][Oo]:{_COMMON}\Z").match
 _MAIL = re.compile(r"FROM: *(?=<)", re.IGNORECASE | re.ASCII)
 _RCPT = re.compile(r"TO: *(?=<)", re.IGNORECASE | re.ASCII)
 
-NO_PARAMETERS = MailParameters()
+NO_PARAMETERS = MailParameters()  # between transactions; never handed out
 
 
 # MAIL
@@ -50,7 +50,7 @@ def mail(p: ServerProtocol, argument: str) -> Event | None:
         octets = int(size) if size else None
         common = not (size or body or utf8)
         if len(mailbox) <= 64 and (common or (settings.common_parameters and (octets or 0) <= settings.common_size)):
-            parameters = NO_PARAMETERS if common else MailParameters(octets, body, utf8 != "")
+            parameters = MailParameters(octets, body, utf8 != "")
             p.pending = parameters
             p.verdict = _MAIL_VERDICT
             return events.MailFrom(mailbox, parameters)
