@@ -223,7 +223,7 @@ class Reactor:
                 self._set_due(connection, self.house.timeouts.hook_wait)
         elif isinstance(after, Pause):
             connection.state = PAUSED
-            self._set_due(connection, after.seconds or 0.001)
+            self._set_due(connection, 0.001 if self._is_stopping else after.seconds or 0.001)
         else:
             log.error("%s: a conversation wished %r", connection.session_id, after)
             self._drop(connection)
@@ -391,6 +391,8 @@ class Reactor:
         for connection in list(self.connections):
             if connection.state == PARKED and connection.phase != "send" and not connection.stop_told:
                 self._tell_stop(connection)
+            elif connection.state == PAUSED:
+                self._time_out(connection, self._now)  # a stop does not wait for a delay that punishes
         if not self._at:
             self._finish()
 

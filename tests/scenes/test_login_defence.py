@@ -142,6 +142,20 @@ def test_each_failure_waits_longer_and_no_thread_waits_with_it(serve: Callable[.
         one.close()
 
 
+def test_a_stop_does_not_wait_for_delayed_answers(serve: Callable[..., SmtpServer]) -> None:
+    guard = GuardSettings(login_delay=16.0)
+    server = serve(user_accounts=[UserAccount("ann", "right")], guard=guard)
+    client = Dialogue(server)
+    client.socket.sendall(f"AUTH {plain('ann', 'wrong')}\r\n".encode())
+    while server.connections[0].state != "login":
+        Dialogue(server).close()  # a turn of somebody else's, until the wrong log-in was read
+    begin = time.monotonic()
+    assert server.stop(10)
+    assert time.monotonic() - begin < 2
+    assert [client.reply()[:3], client.reply()[:3]] == [b"535", b"421"]
+    client.close()
+
+
 def test_a_slow_store_delays_nobody_who_does_not_log_in(serve: Callable[..., SmtpServer]) -> None:
     """One second per look-up, 20 threads, 25 clients logging in."""
     in_store, most = 0, 0
