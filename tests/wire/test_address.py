@@ -7,7 +7,7 @@ import pytest
 from smtpd_core.wire import events
 from smtpd_core.wire.address import ascii_domain, is_mailbox, read_path, split_mailbox
 from tests.support.transcript import play
-from tests.wire.test_dialogue import HELLO
+from tests.wire.test_session_rfc5321 import HELLO
 
 LONG_LOCAL = "l" * 64
 LABEL = "d" * 63

@@ -8,7 +8,7 @@ from smtpd_core.wire import events, replies
 from smtpd_core.wire.events import ENDED, NEED_BYTES, OUTPUT_FULL
 from smtpd_core.wire.server import ProtocolSettings, ServerProtocol
 from tests.support.transcript import play
-from tests.wire.test_dialogue import ENVELOPE, HELLO
+from tests.wire.test_session_rfc5321 import ENVELOPE, HELLO
 
 GO_AHEAD = "C: DATA\nS: 354 End data with <CRLF>.<CRLF>\n"
 

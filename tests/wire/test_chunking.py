@@ -8,7 +8,7 @@ from smtpd_core.wire import events
 from smtpd_core.wire.events import NEED_BYTES
 from smtpd_core.wire.server import ProtocolSettings, ServerProtocol
 from tests.support.transcript import play
-from tests.wire.test_dialogue import ENVELOPE, HELLO
+from tests.wire.test_session_rfc5321 import ENVELOPE, HELLO
 
 
 def test_a_message_in_chunks():

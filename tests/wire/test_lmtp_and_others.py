@@ -11,7 +11,7 @@ from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import Gate, Phase
 from smtpd_core.wire.server import ProtocolSettings, ServerProtocol
 from tests.support.transcript import play
-from tests.wire.test_dialogue import ENVELOPE, HELLO
+from tests.wire.test_session_rfc5321 import ENVELOPE, HELLO
 
 LMTP = """
     S: 220 mx.test ready

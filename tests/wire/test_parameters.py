@@ -8,7 +8,7 @@ from smtpd_core.wire import events
 from smtpd_core.wire.envelope import DeliverBy, MailParameters, Recipient
 from smtpd_core.wire.parameters import decode_xtext, encode_xtext
 from tests.support.transcript import play
-from tests.wire.test_dialogue import HELLO
+from tests.wire.test_session_rfc5321 import HELLO
 
 OK = "250 2.1.0 Sender ok"
 BAD = "501 5.5.4 Bad parameter value"

@@ -7,7 +7,7 @@ import pytest
 from smtpd_core.wire import events
 from smtpd_core.wire.stuffing import Stuffer
 from tests.support.transcript import octets, play
-from tests.wire.test_dialogue import ENVELOPE, HELLO
+from tests.wire.test_session_rfc5321 import ENVELOPE, HELLO
 
 SPELLINGS = [
     r"\n.\n",
