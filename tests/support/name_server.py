@@ -32,13 +32,23 @@ remote-control:
 _HEAD = "$ORIGIN {zone}.\n$TTL {ttl}\n@ IN SOA ns hostmaster 1 60 60 600 30\n@ IN NS ns\nns IN A 127.0.0.1\n"
 
 
+def _free_port() -> int:
+    """Free for both, UDP and TCP."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            try:
+                tcp.bind(udp.getsockname())
+            except OSError:
+                continue
+            return int(udp.getsockname()[1])
+
+
 class NameServer:
     """`with NameServer(folder, {"a.test": "@ MX 10 mx"}) as server:` answers at server.address until it is left."""
 
     def __init__(self, folder: Path, zones: Mapping[str, str], ttl: int = 60) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = _free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +66,7 @@ class NameServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

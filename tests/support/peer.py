@@ -1,9 +1,9 @@
 """A peer on loopback that plays a script: the same for every connection, or one script for each in turn.
 
 A script is a transcript. `S:` lines are sent as they stand, with CRLF. `C: text` waits for a command that begins with
-the text; `C: <content>` reads up to the final dot, `C: <chunk>` a BDAT command with its bytes. A line that begins with
-`--` is an act: `-- close`, `-- reset`, `-- hang` (until the client goes away), `-- say TEXT` (bytes without CRLF, with
-Python escapes), `-- tls` (handshake as a server, with the peer's certificate).
+the text; `C: <content>` reads up to the final dot, `C: <swallow>` too but forgets it, `C: <chunk>` reads a BDAT command
+with its bytes. A line that begins with `--` is an act: `-- close`, `-- reset`, `-- hang` (until the client goes away),
+`-- say TEXT` (bytes without CRLF, with Python escapes), `-- tls` (handshake as a server, with the peer's certificate).
 """
 
 from __future__ import annotations
@@ -121,6 +121,12 @@ class _Session:
     def _expect(self, text: str) -> None:
         if text == "<content>":
             self._content()
+            return
+        if text == "<swallow>":
+            while not self.buffer.endswith(b"\r\n.\r\n"):
+                self.buffer = self.buffer[-5:]
+                self._more()
+            self.buffer = b""
             return
         line = self._line()
         self.peer.commands.append(line)
