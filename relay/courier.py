@@ -9,12 +9,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from relay.agents.agent import Agent
 from relay.mail import Outcome, Parcel, Result
 from relay.queue import Queue
 from relay.timing import deadline
-from smtpd_core.threads import Mailbox
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,13 @@ class Letter:
     outcomes: list[Outcome]
 
 
-def carry(round: Round, agent: Agent, queue: Queue, letters: Mailbox[Letter], clock: Callable[[], float]) -> None:
+class Post(Protocol):
+    """Where letters go: the dispatcher's mailbox."""
+
+    def put(self, letter: Letter) -> None: ...
+
+
+def carry(round: Round, agent: Agent, queue: Queue, letters: Post, clock: Callable[[], float]) -> None:
     """Deliver all parcels of the round, posting one letter for each, whatever happens."""
     round.begun = True
     for parcel in round.parcels:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BytesIO
+from typing import BinaryIO
 
 from relay.agents.agent import Agent
 from relay.bounce import compose, reports_due
@@ -52,6 +54,13 @@ class Terms:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A destination whose troubles are to be forgotten."""
+
+    destination: str
+
+
 class Dispatcher:
     """`agents` by scheme; `stops_for(envelope)` routes bounces; `terms_of(destination)` is asked once per window."""
 
@@ -82,7 +91,8 @@ class Dispatcher:
         self._clock = clock
         self._chance = chance
         self._on_outcome = on_outcome
-        self._letters: Mailbox[Letter] = Mailbox()
+        self._letters: Mailbox[Letter | Wake] = Mailbox()
+        self._unsettled: list[Settlement] = []
         self._rounds: set[Round] = set()
         self._windows: dict[str, Window] = {}
         self._starts: dict[str, float] = {}
@@ -113,9 +123,7 @@ class Dispatcher:
 
     def wake(self, destination: str) -> None:
         """Forget that a destination was in trouble (ETRN, an operator)."""
-        window = self._windows.get(destination)
-        if window is not None:
-            window.went_well()
+        self._letters.put(Wake(destination))
         self.announce()
 
     @property
@@ -129,7 +137,7 @@ class Dispatcher:
             try:
                 pause = self.step(letters, self._clock())
             except Exception:
-                # The queue is down (disk full, say): leases run out or are settled with the next letters.
+                # The queue is down (disk full, say). What was to be settled is kept, and tried with the next letters.
                 log.exception("the dispatcher could not use the queue; it tries again")
                 self._is_stale = True
                 pause = 5.0
@@ -147,7 +155,7 @@ class Dispatcher:
         for agent in {id(agent): agent for agent in self._agents.values()}.values():
             agent.close()
 
-    def step(self, letters: Sequence[Letter], now: float) -> float | None:
+    def step(self, letters: Sequence[Letter | Wake], now: float) -> float | None:
         """Settle the letters and start what can be; seconds until there is something to do, None for no such time."""
         self._settle(letters, now)
         if now >= self._extend_at:
@@ -155,7 +163,7 @@ class Dispatcher:
         self._fill(now)
         return self._pause(now)
 
-    def wait(self, timeout: float) -> list[Letter]:
+    def wait(self, timeout: float) -> list[Letter | Wake]:
         """For whoever drives step() by hand: the next letters."""
         return self._letters.wait(timeout)
 
@@ -268,11 +276,12 @@ class Dispatcher:
 
     # Settling
 
-    def _settle(self, letters: Sequence[Letter], now: float) -> None:
-        if not letters:
-            return
-        settlements = []
+    def _settle(self, letters: Sequence[Letter | Wake], now: float) -> None:
         for letter in letters:
+            if isinstance(letter, Wake):
+                if letter.destination in self._windows:
+                    self._windows[letter.destination].went_well()
+                continue
             round = letter.round
             window = self._window(round.destination)
             round.left -= 1
@@ -281,11 +290,14 @@ class Dispatcher:
                 window.busy -= 1
                 self._free[round.destination.partition(":")[0] in LOCAL] += 1
             self._teach(window, letter.outcomes, now)
-            settlements.append(self._settlement(letter.parcel, letter.outcomes, now))
-        kept = self._queue.settle_all(settlements, now)
-        for settlement, is_kept in zip(settlements, kept, strict=True):
+            self._unsettled.append(self._settlement(letter.parcel, letter.outcomes, now))
+        if not self._unsettled:
+            return
+        kept = self._queue.settle_all(self._unsettled, now)
+        for settlement, is_kept in zip(self._unsettled, kept, strict=True):
             if not is_kept:
                 log.warning("d-%s: the claim was lost before its outcome came", settlement.parcel.message_id)
+        self._unsettled = []
 
     @staticmethod
     def _teach(window: Window, outcomes: Sequence[Outcome], now: float) -> None:
@@ -339,9 +351,17 @@ class Dispatcher:
         reports = reports_due(parcel, outcomes, warned, expire)
         if not reports:
             return ()
-        message = compose(parcel, reports, partial(self._queue.open_body, parcel.message_id), self._hostname, now)
+        message = compose(parcel, reports, partial(self._body, parcel.message_id), self._hostname, now)
         self._is_stale = True
         return ((message, tuple(self._stops_for(message.envelope))),)
+
+    def _body(self, message_id: str) -> BinaryIO:
+        try:
+            return self._queue.open_body(message_id)
+        except (KeyError, OSError):
+            # Deleted meanwhile, or unreadable: the sender is told all the same, without the headers.
+            log.warning("d-%s: no content for its notification", message_id)
+            return BytesIO()
 
     def _tell(self, parcel: Parcel, outcome: Outcome) -> None:
         level = logging.INFO if outcome.result in (Result.DELIVERED, Result.RELAYED) else logging.WARNING

@@ -5,8 +5,8 @@ from __future__ import annotations
 import email
 import socket
 import time
-from collections.abc import Callable, Mapping
-from email.message import Message as Letter
+from collections.abc import Callable, Mapping, Sequence
+from email.message import Message as Mime
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,11 @@ import pytest
 from relay.agents.agent import Agent, OpenBody, outcome
 from relay.agents.maildir import MaildirAgent
 from relay.agents.smtp import SmtpAgent
-from relay.dispatcher import Dispatcher, Terms
+from relay.courier import Letter
+from relay.dispatcher import Dispatcher, Terms, Wake
 from relay.hop import Hop, Manners, TlsLevel
 from relay.idle import IdleConnections
-from relay.mail import Body, Envelope, Message, Outcome, Parcel, Recipient, Result, Stop
+from relay.mail import Body, Envelope, Message, Outcome, Parcel, Recipient, Result, Settlement, Stop
 from relay.plan import Plan
 from relay.queue_memory import MemoryQueue
 from relay.retry import RetryPolicy
@@ -114,13 +115,13 @@ def test_three_domains_accepting_refusing_and_dead_end_as_they_must(tmp_path: Pa
     assert scene.clock.now - start == pytest.approx(5 * 86_400, abs=60)
 
 
-def letters_in(mail: Path) -> list[Letter]:
+def letters_in(mail: Path) -> list[Mime]:
     found = [email.message_from_bytes(path.read_bytes()) for path in sorted((mail / "new").iterdir())]
     assert all(one["Return-Path"] == "<>" and one["Auto-Submitted"] == "auto-replied" for one in found)
     return found
 
 
-def actions(letter: Letter) -> list[str]:
+def actions(letter: Mime) -> list[str]:
     status = next(part for part in letter.walk() if part.get_content_type() == "message/delivery-status")
     blocks = status.get_payload()
     assert isinstance(blocks, list)
@@ -279,3 +280,61 @@ def test_a_by_time_that_is_over_returns_the_mail_or_lets_it_go_on_as_asked(mode:
     scene.clock.advance(61)
     scene.run()
     assert scene.told == [("bob@there.test", expected)]
+
+
+def test_outcomes_are_kept_while_the_queue_is_down_and_settled_once_it_is_back() -> None:
+    class Failing(MemoryQueue):
+        is_down = False
+
+        def settle_all(self, settlements: Sequence[Settlement], now: float) -> list[bool]:
+            if self.is_down:
+                raise OSError("disk full")
+            return super().settle_all(settlements, now)
+
+    agent = Fixed(Result.RELAYED, code=250)
+    scene = Scene({"mx": agent})
+    scene.queue = queue = Failing()
+    scene.dispatcher = Dispatcher(queue, {"mx": agent}, scene.stops, clock=scene.clock, on_outcome=scene._hear)
+    scene.put("bob@there.test")
+    queue.is_down = True
+    scene.dispatcher.step([], scene.clock.now)
+    letters = scene.dispatcher.wait(5.0)
+    with pytest.raises(OSError):
+        scene.dispatcher.step(letters, scene.clock.now)
+    queue.is_down = False
+    scene.dispatcher.step([], scene.clock.now)
+    assert queue.next_due() is None
+    assert len(agent.tried) == 1
+
+
+def test_a_destination_in_trouble_is_woken_by_an_operator() -> None:
+    agent = Fixed(Result.DEFERRED, enhanced="4.4.1", text="silent", scope="host")
+    scene = Scene({"mx": agent})
+    for number in range(20):
+        scene.put("bob@there.test", id=f"M{number}", sender="")
+        scene.run()
+    tried = len(agent.tried)
+    assert tried < 20
+    scene.put("bob@there.test", id="last", sender="")
+    scene.run()
+    assert len(agent.tried) == tried
+    scene.dispatcher.wake("mx:there.test")
+    scene.dispatcher.step(scene.dispatcher.wait(1.0), scene.clock.now)
+    scene.put("bob@there.test", id="after", sender="")
+    scene.run()
+    assert len(agent.tried) == tried + 1
+
+
+def test_a_rate_spaces_the_starts() -> None:
+    agent = Fixed(Result.RELAYED, code=250)
+    scene = Scene({"mx": agent}, terms_of=lambda _: Terms(interval=2.0))
+    start = scene.clock.now
+    for number in range(3):
+        scene.put("bob@there.test", id=f"M{number}", sender="")
+    letters: list[Letter | Wake] = []
+    while len(scene.told) < 3:
+        pause = scene.dispatcher.step(letters, scene.clock.now)
+        letters = scene.dispatcher.wait(5.0) if not scene.dispatcher.is_idle else []
+        if not letters and pause:
+            scene.clock.advance(pause)
+    assert [at - start for _, at in agent.tried] == [0, 2, 4]
