@@ -35,6 +35,7 @@ def orders(queue: Queue, clock: Callable[[], float] = time.time) -> dict[str, Ca
         "release": lambda ids: queue.let_go(ids, clock()),
         "retry": lambda ids: queue.retry_now(ids, clock()),
         "delete": queue.delete,
+        "set aside": queue.set_aside,
     }
 
 

@@ -33,9 +33,11 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS = 500
 BATCH_BYTES = 4 << 20
 
-# Imports follow each other at this distance at least. The messages are safe where they are, larger batches cost less,
-# and the processor is better spent on those who wait for their 250.
+# Imports follow each other at this distance at least, and further apart the more there is to import. The messages are
+# safe where they are, larger batches cost less, and the processor is better spent on those who wait for their 250.
 PAUSE = 0.05
+PAUSE_EACH = 0.0005
+LONGEST_PAUSE = 1.0
 
 # After the queue failed (disk full, locked) it is tried again so often.
 TRY_AGAIN = 2.0
@@ -97,10 +99,11 @@ class Intake:
         self._resends = resends
         self._bell: Bell | None = None
         self._bell_loop: Loop | None = None
-        self._current: _Reading | None = None
+        self._current: Reading | None = None
         self._news: Mailbox[None] = Mailbox()
         self._stop: Mailbox[None] = Mailbox()
         self._stopping = False
+        self._count = 0  # messages of the last import
         self._loop: Loop | None = None
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
 
@@ -145,13 +148,13 @@ class Intake:
                 self._stop.wait(TRY_AGAIN)
                 self._news.poke()
             elif self._pause:
-                self._stop.wait(self._pause)
+                self._stop.wait(min(self._pause + PAUSE_EACH * self._count, LONGEST_PAUSE))
         self._try(self.import_all)
         self._forget_current()
 
     def _try(self, work: Callable[[], int]) -> bool:
         try:
-            work()
+            self._count = work()
         except Exception as error:
             # The spool keeps everything until the queue works again; MAIL is refused once it is full.
             log.error("intake failed, nothing is lost: %s", error, exc_info=True)
@@ -173,7 +176,7 @@ class Intake:
         count = 0
         # The position is read before the directory: a segment that begins in between waits for the next time.
         position = self._spool.position if self._spool is not None else None
-        for name, several in self._segments().items():
+        for name, several in found_in(self.directory).items():
             if self._spool is not None and name == self._spool.name and not self._spool.is_stopped:
                 count += self._import_live(several, position)
                 continue
@@ -188,19 +191,6 @@ class Intake:
             finally:
                 self._disk.close(lock)
         return count
-
-    def _segments(self) -> dict[str, list[Found]]:
-        """All segments by the name of their spool, oldest first."""
-        found: dict[str, list[Found]] = {}
-        for file in sorted(os.listdir(self.directory)):
-            match = _SEGMENT.match(file)
-            if match is not None:
-                upto = int(match["upto"]) if match["upto"] else None
-                one = Found(match["name"], int(match["number"]), os.path.join(self.directory, file), upto)
-                found.setdefault(one.name, []).append(one)
-            elif file.endswith(".lock"):
-                found.setdefault(file.removesuffix(".lock"), [])
-        return found
 
     def _published(self, lock_path: str) -> Position | None:
         with open(lock_path, "rb") as file:
@@ -217,7 +207,7 @@ class Intake:
                 continue
             reading = self._current
             if reading is None or reading.found.key != found.key:
-                reading = _Reading.of(found)
+                reading = Reading.of(found)
                 if reading is None:
                     break  # its header is not written yet
             count += self._import(reading, position.offset if found.upto is None else found.upto)
@@ -244,7 +234,7 @@ class Intake:
         """A complete segment: import the rest of it, then away with it."""
         if self._current is not None and self._current.found.key == found.key:
             self._forget_current()
-        reading = _Reading.of(found)
+        reading = Reading.of(found)
         if reading is None:
             self._set_segment_aside(found, "it has no readable header and no record")
             return 0
@@ -267,7 +257,7 @@ class Intake:
             self._current.close()
             self._current = None
 
-    def _import(self, reading: _Reading, stop: int) -> int:
+    def _import(self, reading: Reading, stop: int) -> int:
         """Records up to `stop` that are not in the queue yet, in batches."""
         key = reading.found.key
         start = self._offsets.get(key)
@@ -287,7 +277,7 @@ class Intake:
                 self._imported()
         return count
 
-    def _batches(self, reading: _Reading, start: int, stop: int) -> Iterator[tuple[list[segment.Record], int]]:
+    def _batches(self, reading: Reading, start: int, stop: int) -> Iterator[tuple[list[segment.Record], int]]:
         batch: list[segment.Record] = []
         size = 0
         end = start
@@ -304,7 +294,7 @@ class Intake:
         if batch or end > start:
             yield batch, end
 
-    def _message(self, reading: _Reading, record: segment.Record) -> tuple[Message, Sequence[Stop]] | None:
+    def _message(self, reading: Reading, record: segment.Record) -> tuple[Message, Sequence[Stop]] | None:
         """The record as a message with its stops; None where it had to be set aside."""
         path = ""
         if record.content is None:
@@ -335,7 +325,7 @@ class Intake:
 
     # What can't be read.
 
-    def _note_damage(self, reading: _Reading, damage: segment.Damage) -> None:
+    def _note_damage(self, reading: Reading, damage: segment.Damage) -> None:
         found = reading.found
         if not damage.is_tail:
             self._damaged.add(found.key)
@@ -355,7 +345,7 @@ class Intake:
             found.path, damage.end - damage.start, damage.why, path,
         )  # fmt: skip
 
-    def _set_record_aside(self, reading: _Reading, record: segment.Record, why: str) -> None:
+    def _set_record_aside(self, reading: Reading, record: segment.Record, why: str) -> None:
         path = self._aside_path(f"{reading.found.key}.record-{record.start}")
         with open(path, "wb") as file:
             file.write(reading.pread(record.end - record.start, record.start))
@@ -376,7 +366,21 @@ class Intake:
         return os.path.join(self.aside, name)
 
 
-class _Reading:
+def found_in(directory: str) -> dict[str, list[Found]]:
+    """All segments in a spool's directory by the name of their spool, oldest first."""
+    found: dict[str, list[Found]] = {}
+    for file in sorted(os.listdir(directory)):
+        match = _SEGMENT.match(file)
+        if match is not None:
+            upto = int(match["upto"]) if match["upto"] else None
+            one = Found(match["name"], int(match["number"]), os.path.join(directory, file), upto)
+            found.setdefault(one.name, []).append(one)
+        elif file.endswith(".lock"):
+            found.setdefault(file.removesuffix(".lock"), [])
+    return found
+
+
+class Reading:
     """An open segment."""
 
     __slots__ = ("_descriptor", "found", "mark")
@@ -385,7 +389,7 @@ class _Reading:
         self.found, self._descriptor, self.mark = found, descriptor, mark
 
     @classmethod
-    def of(cls, found: Found) -> _Reading | None:
+    def of(cls, found: Found) -> Reading | None:
         """None where the file has neither a good header nor a good first record."""
         reading = cls(found, os.open(found.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), b"")
         mark = segment.mark_of(reading.pread(segment.HEADER_SIZE, 0))

@@ -74,6 +74,9 @@ class Queue(Protocol):
     def delete(self, ids: Sequence[str]) -> int:
         """Gone, without a bounce. A courier that has one under way may still deliver it; its report is refused."""
 
+    def set_aside(self, ids: Sequence[str]) -> int:
+        """Out of the queue, with all that can be read of them kept where the operator finds it."""
+
     def open_body(self, message_id: str) -> BinaryIO:
         """The content (without trace headers) as a seekable file. Raises KeyError for an unknown message."""
 

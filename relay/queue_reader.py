@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from relay import statements as sql
 from relay.envelope_form import unpack
-from relay.view import Addressee, Filter, Listed, Status, Story, Totals, Try
+from relay.view import Addressee, Fault, Filter, Listed, Status, Story, Totals, Try
 
 # Messages read at a time.
 _CHUNK = 200
@@ -109,27 +109,26 @@ class SqliteReader:
             counts[name] = counts.get(name, 0) + count
         return Totals(messages, size or 0, oldest, counts, tuple(self._db.execute(sql.TOTAL_DESTINATIONS)))
 
-    def faults(self) -> Sequence[str]:
-        found = [f"database: {row[0]}" for row in self._db.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
-        files = set(os.listdir(os.path.join(os.path.dirname(self.path), "bodies")))
+    def faults(self) -> Sequence[Fault]:
+        found = [
+            Fault(f"database: {row[0]}") for row in self._db.execute("PRAGMA integrity_check(20)") if row[0] != "ok"
+        ]
         for id, size, has_file, packed, length in self._db.execute(sql.CHECK_MESSAGES):
             try:
                 unpack(packed)
             except ValueError as error:
-                found.append(f"message {id}: its envelope can't be read: {error}")
+                found.append(Fault(f"message {id}: its envelope can't be read: {error}", id))
+                continue
             if has_file:
-                files.discard(id)
-                if not os.path.exists(self._path_of_body(id)):
-                    found.append(f"message {id}: its body {self._path_of_body(id)} is missing")
-                elif (length := os.path.getsize(self._path_of_body(id))) != size:
-                    found.append(f"message {id}: its body has {length} bytes instead of {size}")
+                path = self._path_of_body(id)
+                length = os.path.getsize(path) if os.path.exists(path) else None
+            if length is None:
+                found.append(Fault(f"message {id}: its body is missing", id))
             elif length != size:
-                found.append(f"message {id}: its content has {length} bytes instead of {size}")
-        found += [f"message {row[0]}: it has no recipients left" for row in self._db.execute(sql.CHECK_EMPTY)]
-        found += [
-            f"a recipient of message number {row[0]}, which is missing" for row in self._db.execute(sql.CHECK_LOST)
-        ]
-        return found
+                found.append(Fault(f"message {id}: its content has {length} bytes instead of {size}", id))
+        found += [Fault(f"message {row[0]}: no recipient is left", row[0]) for row in self._db.execute(sql.CHECK_EMPTY)]
+        lost = self._db.execute(sql.CHECK_LOST)
+        return found + [Fault(f"a recipient of message number {row[0]}, which is gone") for row in lost]
 
     def _path_of_body(self, id: str) -> str:
         return os.path.join(os.path.dirname(self.path), "bodies", id)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from relay.mail import Message, Outcome, Parcel, Recipient, Result, Settlement, 
 from relay.queue import QueueIsHeld
 from smtpd_core.threads import Lock
 from smtpd_core.wire.envelope import Envelope
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -81,6 +84,9 @@ class SqliteQueue:
         self._is_full_sync = True
         try:
             self._db = self._open()
+            # Couriers open bodies and the dispatcher looks around while a commit syncs; WAL lets them.
+            self._reading = Lock()
+            self._reader = self._open_reader()
             self._seq = self._first_seq = (self._db.execute(sql.LAST_SEQ).fetchone()[0] or 0) + 1
             # Tokens of an earlier run never fit one of this run.
             self._lease: int = self._db.execute(sql.NEW_RUN).fetchone()[0] << 32
@@ -110,6 +116,13 @@ class SqliteQueue:
         if fresh:
             self._disk.sync_directory(os.path.dirname(os.path.abspath(self.path)))
         return db
+
+    def _open_reader(self) -> sqlite3.Connection:
+        reader = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        reader.execute("PRAGMA query_only = ON")
+        # Only the writer checkpoints.
+        reader.execute("PRAGMA wal_autocheckpoint = 0")
+        return reader
 
     # Transactions.
 
@@ -250,8 +263,8 @@ class SqliteQueue:
         return int(row[0])
 
     def offset(self, source: str) -> int:
-        with self._writing:
-            row = self._db.execute(sql.SOURCE, (source,)).fetchone()
+        with self._reading:
+            row = self._reader.execute(sql.SOURCE, (source,)).fetchone()
         return row[0] if row else 0
 
     def forget_source(self, source: str) -> None:
@@ -259,21 +272,21 @@ class SqliteQueue:
 
     def recent_resends(self, since: float) -> list[tuple[bytes, str, float]]:
         """Keys of messages added since, with id and time, for Resends.remember()."""
-        with self._writing:
-            return self._db.execute(sql.RESENDS, (since,)).fetchall()
+        with self._reading:
+            return self._reader.execute(sql.RESENDS, (since,)).fetchall()
 
     # Claiming.
 
     def due(self, now: float, limit: int = 1000) -> list[tuple[str, int]]:
-        with self._writing:
+        with self._reading:
             return [
-                (destination, self._db.execute(sql.DUE_COUNT, (destination, now)).fetchone()[0])
-                for destination, _ in self._db.execute(sql.DUE, (now, limit)).fetchall()
+                (destination, self._reader.execute(sql.DUE_COUNT, (destination, now)).fetchone()[0])
+                for destination, _ in self._reader.execute(sql.DUE, (now, limit)).fetchall()
             ]
 
     def next_due(self) -> float | None:
-        with self._writing:
-            found: float | None = self._db.execute(sql.NEXT_DUE).fetchone()[0]
+        with self._reading:
+            found: float | None = self._reader.execute(sql.NEXT_DUE).fetchone()[0]
         return found
 
     def claim(self, destination: str, room: int, now: float, lease: float) -> list[Parcel]:
@@ -300,7 +313,17 @@ class SqliteQueue:
         for seq, *stop in db.execute(sql.CLAIM, (now + lease, self._lease, chosen, lane, now)).fetchall():
             stops.setdefault(seq, []).append(tuple(stop))
         rows = {row[0]: row for row in db.execute(sql.CLAIMED, (chosen,)).fetchall()}
-        return [self._parcel(rows[seq], stops[seq], destination) for seq in picked if seq in stops]
+        parcels = []
+        for seq in picked:
+            if seq not in stops:
+                continue
+            try:
+                parcels.append(self._parcel(rows[seq], stops[seq], destination))
+            except (ValueError, KeyError) as error:
+                # One row that can't be read must not stop the others; `queue check` sets it aside.
+                log.error("queue: message number %d can't be read and is held: %s", seq, error)
+                db.execute(sql.HOLD, (seq,)).fetchall()
+        return parcels
 
     def _parcel(
         self, row: tuple[int, str, int, bytes, bytes], claimed: list[tuple[int, str, str, int, int]], destination: str
@@ -387,8 +410,8 @@ class SqliteQueue:
     # Bodies.
 
     def open_body(self, message_id: str) -> BinaryIO:
-        with self._writing:
-            row = self._db.execute(sql.BODY, (message_id,)).fetchone()
+        with self._reading:
+            row = self._reader.execute(sql.BODY, (message_id,)).fetchone()
         if row is None:
             raise KeyError(message_id)
         if row[0]:
@@ -408,6 +431,29 @@ class SqliteQueue:
             self._disk.remove(self._path_of_body(file))
 
     # Operators' orders. Each says for how many messages it did something.
+
+    def set_aside(self, ids: Sequence[str]) -> int:
+        """Messages that can't be delivered as they are leave the queue for aside/, whatever of them can be read."""
+        aside = os.path.join(os.path.dirname(os.path.abspath(self.path)), "aside")
+        os.makedirs(aside, mode=0o700, exist_ok=True)
+
+        def job(db: sqlite3.Connection) -> int:
+            done = 0
+            for id in ids:
+                row = db.execute(sql.RAW, (id,)).fetchone()
+                if row is None:
+                    continue
+                for name, part in zip(("envelope", "trace", "content"), row[2:], strict=True):
+                    _write(self._disk, os.path.join(aside, f"queue-{id}.{name}"), part)
+                if row[1] and os.path.exists(self._path_of_body(id)):
+                    self._disk.link(self._path_of_body(id), os.path.join(aside, f"queue-{id}.body"))
+                self._dirty.update(lane for (lane,) in db.execute(sql.LANES_OF_MESSAGE, (row[0],)))
+                self._drop(db, row[0], id, bool(row[1]))
+                done += 1
+            self._disk.sync_directory(aside)
+            return done
+
+        return self.change(job)
 
     def hold(self, ids: Sequence[str]) -> int:
         return self._order(ids, sql.HOLD, ())
@@ -449,8 +495,10 @@ class SqliteQueue:
 
     def close(self) -> None:
         """Idempotent."""
-        with self._writing:
+        with self._writing, self._reading:
             if self._lock >= 0:
+                # The writer last: its close is the final checkpoint.
+                self._reader.close()
                 self._db.close()
                 self._disk.close(self._lock)
                 self._lock = -1
@@ -496,6 +544,18 @@ def _recipient(envelope: Envelope, number: int, address: str, dsn: str) -> Recip
         return envelope.recipients[number]
     notify, _, orcpt = dsn.partition("\0")
     return Recipient(address, tuple(notify.split(",")) if notify else (), orcpt)
+
+
+def _write(disk: Disk, path: str, data: bytes | None) -> None:
+    """A synced file, where there is something to keep and it is not kept already."""
+    if not data or os.path.exists(path):
+        return
+    descriptor = disk.create(path)
+    try:
+        disk.append(descriptor, [bytes(data)])
+        disk.sync(descriptor)
+    finally:
+        disk.close(descriptor)
 
 
 def _attempt_row(seq: int, one: Outcome, now: float) -> tuple[Any, ...]:

@@ -157,6 +157,7 @@ DROP = (
 )
 # Whoever holds the lock is alone: claims of an earlier run are nobody's, and due at once.
 ABANDONED = "UPDATE recipients SET next_attempt = 0, lease = 0 WHERE lease != 0 AND state = 0 RETURNING lane"
+RAW = "SELECT seq, file, envelope, trace, content FROM messages WHERE id = ?"
 BODY = "SELECT file, content FROM messages WHERE id = ?"
 IDS_OF_FILES = "SELECT id FROM messages WHERE file = 1"
 

@@ -100,6 +100,14 @@ class Totals:
     destinations: tuple[tuple[str, int, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong on disk, in a sentence; `id` is the message that can't be delivered because of it, or ""."""
+
+    text: str
+    id: str = ""
+
+
 class QueueView(Protocol):
     """Thread: one at a time."""
 
@@ -114,5 +122,5 @@ class QueueView(Protocol):
 
     def totals(self, now: float) -> Totals: ...
 
-    def faults(self) -> Sequence[str]:
-        """What is wrong on disk, each in a sentence; empty when all is well."""
+    def faults(self) -> Sequence[Fault]:
+        """What is wrong on disk; empty when all is well."""

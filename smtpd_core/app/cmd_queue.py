@@ -17,6 +17,7 @@ from pathlib import Path
 from relay.control import ask, orders
 from relay.queue_reader import SqliteReader
 from relay.queue_sqlite import SqliteQueue
+from relay.spool_check import spool_faults
 from relay.view import Filter, Listed, Status, Story
 from smtpd_core.app.load import load
 from smtpd_core.app.settings import Settings
@@ -40,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     for name, meaning in ORDERS.items():
         _verb(verbs, name, meaning, _order, ids="some", filters=True)
     _verb(verbs, "stats", "the queue in numbers", _stats)
-    _verb(verbs, "check", "verify everything on disk", _check)
+    _verb(verbs, "check", "verify everything on disk, and set aside what can't be read", _check)
 
 
 def _verb(
@@ -188,16 +189,19 @@ def _stats(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     state = state_of(options)
-    faults = list(_reader(options).faults())
+    faults = [*_reader(options).faults(), *spool_faults(state / "spool")]
+    unreadable = sorted({one.id for one in faults if one.id})
+    if unreadable:
+        _carry_out(state, "set aside", unreadable)
     aside = sorted(path.name for path in (state / "aside").glob("*"))
     if options.json:
-        print(json.dumps({"faults": faults, "aside": aside}))
+        print(json.dumps({"faults": [one.text for one in faults], "set aside": unreadable, "aside": aside}))
     else:
         for one in faults:
-            print(one)
+            print(one.text + ("; set aside" if one.id else ""))
         for name in aside:
-            print(f"set aside earlier: {state / 'aside' / name}")
-        print(f"{len(faults)} faults, {len(aside)} files set aside")
+            print(f"kept aside: {state / 'aside' / name}")
+        print(f"{len(faults)} faults, {len(aside)} files aside")
     return FAILED if faults else DONE
 
 

@@ -10,7 +10,9 @@ import pytest
 from relay.control import ControlSocket
 from relay.mail import Body, Message, Outcome, Recipient, Result, Stop
 from relay.queue_sqlite import SqliteQueue
+from relay.spool import Spool
 from smtpd_core.app.cli import main
+from smtpd_core.draft import Draft
 from smtpd_core.wire.envelope import Envelope, MailParameters, Origin
 
 NOW = 1_000_000.0
@@ -116,3 +118,36 @@ def test_no_queue_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert queue(tmp_path, "list") == 1
     assert f"no queue here: {tmp_path}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_check_sets_aside_what_cant_be_read_and_leaves_the_rest(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder = SqliteQueue(state / "queue.db")
+    holder.change(lambda db: db.execute("UPDATE messages SET envelope = x'0102' WHERE id = 'M2'"))
+    assert holder.claim("mx:other.test", 9, NOW, 60) == []
+    holder.close()
+    assert queue(state, "check") == 1
+    assert "message M2: its envelope can't be read" in capsys.readouterr().out
+    assert (state / "aside" / "queue-M2.content").read_bytes() == b"hello\n"
+    assert (state / "aside" / "queue-M2.envelope").read_bytes() == b"\x01\x02"
+    assert queue(state, "check") == 0
+    queue(state, "list", "--json")
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()[-1:]] == ["M1"]
+
+
+def test_a_check_names_damage_in_the_spool(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spool = Spool(state / "spool")
+    for _ in range(3):
+        draft = Draft(spool.drafts)
+        draft.append(b"x" * 1000)
+        assert spool.promise(draft, Envelope("bob@here.test", (Recipient("ann@here.test"),))).wait(10)
+    assert queue(state, "check") == 0
+    assert spool.stop(5)
+    (path,) = (state / "spool").glob("*.seg")
+    data = bytearray(path.read_bytes())
+    data[1500] ^= 1
+    path.write_bytes(data)
+    capsys.readouterr()
+    assert queue(state, "check") == 1
+    assert f"{path}: bytes " in capsys.readouterr().out

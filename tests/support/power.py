@@ -1,6 +1,7 @@
 """A disk that remembers what is synced, so that a power cut can be played at any moment.
 
-What was written, named or removed and not synced may be there afterwards or not, block by block and name by name.
+What was written, named or removed and not synced may be there afterwards or not, block by block and name by name; a
+rename happens as a whole or not at all, as journalling file systems have it.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ class Content:
     synced: bytes = b""
 
 
+# A change of names in one directory: what each name means afterwards, None for nothing.
+Step = dict[str, Content | None]
+
+
 @dataclass
 class Image:
     """Files by path: the names there are now, those surely on disk, and changes of names that are not."""
 
     names: dict[str, Content] = field(default_factory=dict)
     synced: dict[str, Content] = field(default_factory=dict)
-    pending: list[tuple[str, Content | None]] = field(default_factory=list)
+    pending: list[Step] = field(default_factory=list)
 
     def copy(self) -> Image:
         contents = {
@@ -40,25 +45,31 @@ class Image:
         return Image(
             {path: contents[id(one)] for path, one in self.names.items()},
             {path: contents[id(one)] for path, one in self.synced.items()},
-            [(path, contents[id(one)] if one is not None else None) for path, one in self.pending],
+            [{path: contents[id(one)] if one else None for path, one in step.items()} for step in self.pending],
         )
 
     def _all(self) -> list[Content]:
-        return [*self.names.values(), *self.synced.values(), *(one for _, one in self.pending if one is not None)]
+        pending = (one for step in self.pending for one in step.values() if one is not None)
+        return [*self.names.values(), *self.synced.values(), *pending]
 
     def after_power_cut(self, chance: random.Random, folder: Path) -> None:
         """Write what is left under `folder`, made of the paths below the recorded directory."""
         names = dict(self.synced)
-        for path, content in self.pending:
+        for step in self.pending:
             if chance.random() < 0.5:
-                if content is None:
-                    names.pop(path, None)
-                else:
-                    names[path] = content
+                _apply(step, names)
         for path, content in names.items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(_left(content, chance))
+
+
+def _apply(step: Step, names: dict[str, Content]) -> None:
+    for path, content in step.items():
+        if content is None:
+            names.pop(path, None)
+        else:
+            names[path] = content
 
 
 def _left(content: Content, chance: random.Random) -> bytes:
@@ -102,7 +113,7 @@ class RecordingDisk(Disk):
         with self._lock:
             content = self._open[descriptor] = Content()
             self.image.names[self._below(path)] = content
-            self.image.pending.append((self._below(path), content))
+            self.image.pending.append({self._below(path): content})
             self._note()
         return descriptor
 
@@ -128,13 +139,11 @@ class RecordingDisk(Disk):
         with self._lock:
             below = self._below(path)
             left = []
-            for name, content in self.image.pending:
-                if os.path.dirname(name) != ("" if below == "." else below):
-                    left.append((name, content))
-                elif content is None:
-                    self.image.synced.pop(name, None)
+            for step in self.image.pending:
+                if os.path.dirname(next(iter(step))) != ("" if below == "." else below):
+                    left.append(step)
                 else:
-                    self.image.synced[name] = content
+                    _apply(step, self.image.synced)
             self.image.pending = left
             self._note()
 
@@ -143,7 +152,7 @@ class RecordingDisk(Disk):
         with self._lock:
             content = self._open.pop(source) if isinstance(source, int) else self.image.names[self._below(source)]
             self.image.names[self._below(path)] = content
-            self.image.pending.append((self._below(path), content))
+            self.image.pending.append({self._below(path): content})
             self._note()
 
     def rename(self, source: str, path: str) -> None:
@@ -151,14 +160,14 @@ class RecordingDisk(Disk):
         with self._lock:
             content = self.image.names.pop(self._below(source))
             self.image.names[self._below(path)] = content
-            self.image.pending += [(self._below(source), None), (self._below(path), content)]
+            self.image.pending.append({self._below(source): None, self._below(path): content})
             self._note()
 
     def remove(self, path: str) -> None:
         super().remove(path)
         with self._lock:
             if self.image.names.pop(self._below(path), None) is not None:
-                self.image.pending.append((self._below(path), None))
+                self.image.pending.append({self._below(path): None})
             self._note()
 
     def truncate(self, descriptor: int, size: int) -> None:
