@@ -7,6 +7,9 @@ import shutil
 
 import pytest
 
+# By its module's name: where the project is installed the entry point of the same name has brought it already.
+pytest_plugins = ["smtpd_core.testing.plugin"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave a test out where a program of its debian marker is missing; under CI nothing is left out."""

@@ -61,6 +61,7 @@ from smtpd_core.wire.events import (
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import Phase
 from smtpd_core.wire.server import ServerProtocol
+from smtpd_core.wire.settings import ProtocolSettings
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +107,16 @@ class Dialogue:
         "witness",
     )
 
-    def __init__(self, house: House, peer: Peer, listener: ListenerSettings, session_id: str) -> None:
+    def __init__(
+        self,
+        house: House,
+        peer: Peer,
+        listener: ListenerSettings,
+        session_id: str,
+        core: Callable[[ProtocolSettings], ServerProtocol] = ServerProtocol,
+    ) -> None:
         self.house = house
-        self.protocol = protocol = ServerProtocol(house.dialects[listener])
+        self.protocol = protocol = core(house.dialects[listener])
         self.session = session = Session(session_id, peer, listener, protocol, time.time())
         self.content: Reception | None = None
         self.witness: Witness | None = None

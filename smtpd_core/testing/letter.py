@@ -60,12 +60,12 @@ class Letter:
 
     @cached_property
     def text(self) -> str:
-        """The plain text part, "" without one."""
+        """The plain text part with LF line ends, "" without one."""
         return self._body("plain")
 
     @cached_property
     def html(self) -> str:
-        """The HTML part, "" without one."""
+        """The HTML part with LF line ends, "" without one."""
         return self._body("html")
 
     @cached_property
@@ -95,4 +95,4 @@ class Letter:
 
     def _body(self, kind: str) -> str:
         part = self.email.get_body(preferencelist=(kind,))
-        return str(part.get_content()) if part is not None else ""
+        return str(part.get_content()).replace("\r\n", "\n") if part is not None else ""

@@ -188,7 +188,7 @@ def content_ends(p: ServerProtocol) -> Event | None:
     assert content is not None
     refusal = content.refusal
     if refusal is None:
-        p.verdict = _CONTENT
+        p.verdict = ON_CONTENT
         return events.ContentEnds(content.size)
     told, p.drop_is_told = p.drop_is_told, True
     _conclude(p, refusal, None)
@@ -204,7 +204,7 @@ def _content_refused(p: ServerProtocol, reply: Reply | None) -> None:
     _conclude(p, reply or replies.refused_550, None)
 
 
-_CONTENT = Verdict(_content_accepted, _content_refused)
+ON_CONTENT = Verdict(_content_accepted, _content_refused)
 
 
 def _conclude(p: ServerProtocol, reply: Reply, several: Sequence[Reply] | None) -> None:

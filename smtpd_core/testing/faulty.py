@@ -1,0 +1,245 @@
+"""A dialogue on which faults are played: the real one, with its verdicts and its output bent where the plan says so.
+
+A verdict is bent at accept(), so that what is refused on purpose is refused for good; the octets of a reply are bent
+where it is said. What takes time becomes a script of pieces and pauses, which advance() plays before it goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from smtpd_core.net.conversation import Pause, Turn, WaitFor, Wish
+from smtpd_core.net.settings import ListenerSettings, Peer
+from smtpd_core.server.dialogue import Dialogue
+from smtpd_core.server.house import House
+from smtpd_core.testing.faults import CONTENT, Fault, Faults
+from smtpd_core.wire.replies import Reply
+from smtpd_core.wire.server import ServerProtocol, WireObserver
+from smtpd_core.wire.settings import ProtocolSettings
+from smtpd_core.wire.transaction import ON_CONTENT
+
+# A pause of no length: what is ready goes out in a segment of its own, then the script goes on.
+_FLUSH = 0.0
+
+# A stalled dialogue looks up this rarely; the connection's own deadlines and stop() end it.
+_STALLED = 3_600.0
+
+# Verbs whose reply is the verdict of an event. All others are bent where their reply is said.
+_DECIDED = frozenset(
+    {"CONNECT", "EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "STARTTLS", "AUTH", "VRFY", "EXPN", "ETRN", CONTENT}
+)
+
+_Piece = bytes | float | None  # octets, a pause, or the end
+
+
+class Script:
+    """Where the dialogue is: the stage, what has been said of the transaction, and what is still to be played.
+
+    It observes the core, and passes on to whoever observed it before.
+    """
+
+    def __init__(self, faults: Faults, judged: Callable[[bool], None], refused: Callable[[str], None]) -> None:
+        self.faults = faults
+        self.judged = judged
+        self.refused = refused
+        self.stage = "CONNECT"
+        self.sender = ""
+        self.recipients: list[str] = []
+        self.user = ""
+        self.hello = ""
+        self.pieces: deque[_Piece] = deque()
+        self.ready = b""
+        self.content_left: int | None = None
+        self.inner: WireObserver | None = None
+
+    def facts(self) -> dict[str, str]:
+        to = "\n".join(self.recipients[-1:] if self.stage == "RCPT" else self.recipients)
+        return {"to": to, "sender": self.sender, "user": self.user, "hello": self.hello}
+
+    def take(self) -> Fault | None:
+        return self.faults.take(self.stage, self.facts())
+
+    def command(self, text: str) -> None:
+        verb, _, argument = text.partition(" ")
+        if verb != "****":  # an answer within AUTH
+            self.stage = verb.upper()
+        path = argument.partition("<")[2].partition(">")[0]
+        if self.stage in ("EHLO", "HELO", "LHLO"):
+            self.hello = argument.strip()
+        elif self.stage == "MAIL":
+            self.sender = path
+            self.recipients = []
+        elif self.stage == "RCPT":
+            self.recipients.append(path)
+        if self.inner is not None:
+            self.inner.command(text)
+
+    def reply(self, reply: Reply) -> None:
+        if self.inner is not None:
+            self.inner.reply(reply)
+
+
+class FaultyProtocol(ServerProtocol):
+    """The core, bent."""
+
+    __slots__ = ("fault", "script")
+
+    def __init__(self, settings: ProtocolSettings, script: Script) -> None:
+        super().__init__(settings)
+        self.script = script
+        self.fault: Fault | None = None
+
+    def accept(self, reply: Reply | None = None, replies: Sequence[Reply] | None = None) -> None:
+        script = self.script
+        script.user = self.identity
+        is_content = self.verdict is ON_CONTENT
+        if is_content:
+            script.stage = CONTENT
+        self.fault = fault = script.take() if script.stage in _DECIDED else None
+        refused_on_purpose = fault is not None and fault.says is not None and not fault.says.is_positive
+        if is_content:
+            script.content_left = None
+            script.judged(not refused_on_purpose)
+        if fault is not None and fault.says is not None:
+            if refused_on_purpose:
+                script.refused(script.stage)
+                self.refuse(fault.says)
+                return
+            reply, replies = fault.says, None
+        super().accept(reply, replies)
+
+    def say(self, reply: Reply) -> None:
+        script = self.script
+        fault, self.fault = self.fault, None
+        if fault is None and script.stage not in _DECIDED and reply.is_positive:
+            fault = script.take()
+            if fault is not None and fault.says is not None:
+                reply = fault.says
+        if fault is None or not _bends(fault):
+            super().say(reply)
+        else:
+            self._bend(reply, fault)
+        if reply.code == 354:
+            script.stage = CONTENT
+            script.content_left = script.faults.hang_up_after(script.facts())
+
+    def _bend(self, reply: Reply, fault: Fault) -> None:
+        script = self.script
+        script.reply(reply)
+        wire = fault.raw if fault.raw is not None else _without(reply.wire, fault.without)
+        pieces = script.pieces
+        pieces.append(self.take_output())
+        if fault.wait:
+            pieces.append(fault.wait)
+        if fault.is_silent:
+            pieces.extend([_STALLED, None])
+        elif fault.cut_after is not None:
+            pieces.extend([wire[: fault.cut_after], None])
+        elif fault.is_split:
+            for at in range(len(wire)):
+                pieces.extend([wire[at : at + 1], _FLUSH])
+        else:
+            pieces.append(wire)
+        if fault.rest:
+            pieces.append(fault.rest)
+
+
+def _bends(fault: Fault) -> bool:
+    """Whether the octets of a reply change, or when they go out."""
+    return bool(
+        fault.raw is not None
+        or fault.wait
+        or fault.rest
+        or fault.is_split
+        or fault.cut_after is not None
+        or fault.is_silent
+        or fault.without
+    )
+
+
+def _without(wire: bytes, extension: str) -> bytes:
+    if not extension:
+        return wire
+    lines = [one for one in wire.split(b"\r\n") if one]
+    kept = [one for one in lines if one[4:].split(b" ")[0].upper() != extension.encode()]
+    return b"".join(one[:3] + (b" " if n == len(kept) - 1 else b"-") + one[4:] + b"\r\n" for n, one in enumerate(kept))
+
+
+class FaultyDialogue(Dialogue):
+    """Plays the script before the dialogue goes on. `judged(session_id, accepted)` hears the verdict on each message,
+    `ended(session_id)` the end of the session."""
+
+    __slots__ = ("_after", "_ended", "script")
+
+    def __init__(
+        self,
+        house: House,
+        peer: Peer,
+        listener: ListenerSettings,
+        session_id: str,
+        faults: Faults,
+        judged: Callable[[str, bool], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        self.script = script = Script(faults, lambda accepted: judged(session_id, accepted), self._take_back)
+        super().__init__(house, peer, listener, session_id, lambda settings: FaultyProtocol(settings, script))
+        script.inner = self.witness
+        self.protocol.observer = script
+        self._after: Wish | WaitFor | Pause | None = None
+        self._ended = ended
+
+    def _take_back(self, stage: str) -> None:
+        """The dialogue had said yes where the plan says no: its side of the move is undone."""
+        session = self.session
+        if stage == "RCPT" and session.transaction is not None:
+            session.transaction.recipients.pop()
+        elif stage == "MAIL":
+            session.transaction = None
+        elif stage == "AUTH":
+            session.user = None
+        elif stage == "DATA" and self.content is not None:
+            self.content.drop()
+            self.content = None
+
+    def closed(self, turn: Turn, why: str) -> Wish | None:
+        wish = super().closed(turn, why)
+        if wish is None:
+            self._ended(self.session.id)
+        return wish
+
+    def receive(self, data: bytes) -> None:
+        super().receive(data)
+        left = self.script.content_left
+        if left is not None:
+            self.script.content_left = left - len(data)
+            if self.script.content_left <= 0:
+                self.script.pieces.append(None)
+
+    def advance(self, turn: Turn) -> Wish | WaitFor | Pause:
+        script = self.script
+        if not script.pieces:
+            wish = super().advance(turn)
+            if not script.pieces:
+                return wish
+            self._after = wish
+            script.pieces.append(self.protocol.take_output())
+        while script.pieces:
+            piece = script.pieces.popleft()
+            if piece is None:
+                script.pieces.clear()
+                return Wish.CLOSE
+            if isinstance(piece, bytes):
+                script.ready += piece
+            else:
+                return Pause(piece) if piece else Wish.GO_ON
+        after, self._after = self._after, None
+        # Bytes may have come while the script was played: the dialogue looks at them before it is parked.
+        return Wish.GO_ON if after is None or after is Wish.NEED_BYTES else after
+
+    def take_output(self) -> bytes:
+        script = self.script
+        if script.ready:
+            ready, script.ready = script.ready, b""
+            return ready
+        return b"" if script.pieces else super().take_output()

@@ -1,0 +1,318 @@
+"""A mail server for tests: catches everything, waits instead of sleeping, and misbehaves where told to.
+
+    with TestServer() as smtpd:
+        with smtpd.client() as client:
+            client.sendmail("a@a.test", ["b@b.test"], "Subject: Hello\\r\\n\\r\\nHi\\r\\n")
+        assert smtpd.inbox.wait_for(to="b@b.test").subject == "Hello"
+
+It listens on a free port of loopback, is up in milliseconds, and works with any test framework.
+Thread: any.
+Not here: pytest's fixtures (plugin.py), what can go wrong (faults.py).
+"""
+
+from __future__ import annotations
+
+import datetime
+import smtplib
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from certs.files import Pair, pem_of
+from certs.issue import authority
+from certs.samples import LEAVES
+from smtpd_core.accounts import UserAccount
+from smtpd_core.draft import Draft
+from smtpd_core.net.guard import GuardSettings
+from smtpd_core.net.settings import ListenerSettings, Peer
+from smtpd_core.server.dialogue import Dialogue
+from smtpd_core.server.server import SmtpServer
+from smtpd_core.testing.faults import Faults
+from smtpd_core.testing.faulty import FaultyDialogue
+from smtpd_core.testing.inbox import PATIENCE, Inbox
+from smtpd_core.testing.letter import Letter
+from smtpd_core.threads import Condition, Ticket
+from smtpd_core.wire.envelope import Envelope
+from smtpd_core.wire.replies import Reply
+
+# How a test names the TLS mode.
+TLS_MODES = {
+    "none": "none",
+    "starttls": "explicit_allow",
+    "starttls-required": "explicit_require",
+    "implicit": "implicit",
+}
+
+# A test that logs in wrongly on purpose is not made to wait, nor locked out.
+_PATIENT = GuardSettings(login_delay=0.0, lock_out_after=0)
+
+# Sessions whose transcripts are remembered; older ones go.
+_TRANSCRIPTS = 200
+
+
+class TestServer:
+    """See the module.
+
+    `tls`: none, starttls, starttls-required or implicit, with a certificate of a test authority that `ssl_context()`
+    trusts. `certificate` names another leaf of certs.samples, such as "expired", "wrong-host" or "self-signed".
+    `accounts`: users as {"name": "password"} or UserAccount; then `auth` is "offered" or "required".
+    `without`: extensions that EHLO does not show. All other keywords are properties of SmtpServer.
+    """
+
+    __test__ = False  # pytest: this is no test case
+
+    def __init__(
+        self,
+        *,
+        tls: str = "none",
+        certificate: str = "good",
+        accounts: dict[str, str] | Iterable[UserAccount] = (),
+        auth: str = "",
+        without: Iterable[str] = (),
+        **properties: Any,
+    ) -> None:
+        if tls not in TLS_MODES:
+            raise ValueError(f"tls {tls!r}: one of {', '.join(TLS_MODES)} is due")
+        if certificate not in LEAVES:
+            raise ValueError(f"certificate {certificate!r}: one of {', '.join(LEAVES)} is due")
+        users = [UserAccount(*one) for one in accounts.items()] if isinstance(accounts, dict) else list(accounts)
+        self.tls = tls
+        self.accounts = users
+        self.faults = Faults()
+        self.inbox = Inbox(self.settle)
+        self._sessions = _Sessions()
+        self._pending: dict[str, Letter] = {}
+        self._root: Pair | None = None
+        given: dict[str, Any] = {
+            "port": 0,
+            "server_name": "mx.example.test",
+            "use_tls": TLS_MODES[tls],
+            "user_accounts": users or None,
+            "use_auth": auth or ("offered" if users else "off"),
+            "clear_text_without_tls": tls == "none",
+            "without_extensions": tuple(without),
+            "transcript_memory": _TRANSCRIPTS,
+            "store": _Store(self._pending),
+            "guard": _PATIENT,
+        }
+        if tls != "none":
+            self._root = root = authority("Test authority")
+            given["certificate"] = LEAVES[certificate](root, "mx.example.test", _now())
+        self.server = _FaultyServer(self._open, **(given | properties))
+
+    # -- life
+
+    def start(self) -> TestServer:
+        """Serve. Raises as SmtpServer.start()."""
+        self.server.start()
+        return self
+
+    def stop(self, timeout: float = 5.0) -> bool:
+        """Close what is open and end."""
+        return self.server.stop(timeout)
+
+    def reset(self) -> None:
+        """Forget letters and faults; sessions stay."""
+        self.inbox.clear()
+        self.faults.clear()
+
+    def __enter__(self) -> TestServer:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop(0.5)
+
+    # -- where it is
+
+    @property
+    def host(self) -> str:
+        return str(self.server.address[0])
+
+    @property
+    def port(self) -> int:
+        return int(self.server.address[1])
+
+    @property
+    def url(self) -> str:
+        """smtp://user:password@host:port, or smtps:// for implicit TLS."""
+        login = f"{self.accounts[0].user_name}:{self.accounts[0].password}@" if self.accounts else ""
+        return f"{'smtps' if self.tls == 'implicit' else 'smtp'}://{login}{self.host}:{self.port}"
+
+    def environ(self) -> dict[str, str]:
+        """Settings as environment variables, in the words that frameworks use: EMAIL_* (Django), MAIL_* (Flask)."""
+        first = self.accounts[0] if self.accounts else None
+        user, password = (first.user_name, str(first.password)) if first else ("", "")
+        starttls = str(self.tls.startswith("starttls"))
+        implicit = str(self.tls == "implicit")
+        return {
+            "EMAIL_HOST": self.host,
+            "EMAIL_PORT": str(self.port),
+            "EMAIL_HOST_USER": user,
+            "EMAIL_HOST_PASSWORD": password,
+            "EMAIL_USE_TLS": starttls,
+            "EMAIL_USE_SSL": implicit,
+            "MAIL_SERVER": self.host,
+            "MAIL_PORT": str(self.port),
+            "MAIL_USERNAME": user,
+            "MAIL_PASSWORD": password,
+            "MAIL_USE_TLS": starttls,
+            "MAIL_USE_SSL": implicit,
+            "SMTP_URL": self.url,
+        }
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """A client's context that trusts the test authority and checks host names. ValueError without TLS."""
+        return ssl.create_default_context(cadata=self.authority_pem)
+
+    @property
+    def authority_pem(self) -> str:
+        """The test authority's certificate, for clients that want a file."""
+        if self._root is None:
+            raise ValueError("this server has no TLS; make it with tls='starttls' or tls='implicit'")
+        return pem_of(self._root.certificate).decode()
+
+    def client(self, *, login: bool = True, timeout: float = 5.0, hello: str = "client.test") -> smtplib.SMTP:
+        """A connected smtplib client that has done EHLO, TLS and AUTH, as far as the server has them."""
+        if self.tls == "implicit":
+            client: smtplib.SMTP = smtplib.SMTP_SSL(
+                "localhost", self.port, local_hostname=hello, timeout=timeout, context=self.ssl_context()
+            )
+        else:
+            client = smtplib.SMTP(self.host, self.port, local_hostname=hello, timeout=timeout)
+        client.ehlo_or_helo_if_needed()
+        if self.tls.startswith("starttls"):
+            client._host = "localhost"  # type: ignore[attr-defined]  # the name that the certificate is checked for
+            client.starttls(context=self.ssl_context())
+            client.ehlo()
+        if login and self.accounts:
+            client.login(self.accounts[0].user_name, str(self.accounts[0].password))
+        return client
+
+    # -- what happened
+
+    @property
+    def transcript(self) -> str:
+        """Every session so far with its lines and times, oldest first, secrets masked. Waits for nothing."""
+        return "\n".join(filter(None, (self.server.transcript(one) for one in self._sessions.known())))
+
+    def settle(self, timeout: float = PATIENCE) -> None:
+        """Return once every connection that was made before this call is closed and handled.
+
+        A connection of our own, made now, stands behind all of them in the listen queue: when it has been accepted, so
+        have they. Raises TimeoutError that names the sessions which are still open.
+        """
+        until = time.monotonic() + timeout
+        with socket.socket() as probe:
+            probe.bind((self.host, 0))
+            port = probe.getsockname()[1]
+            self._sessions.expect(port)
+            probe.connect((self.host, self.port))
+            earlier = self._sessions.before(port, until)
+        left = self._sessions.await_end(earlier, until)
+        if left:
+            raise TimeoutError(f"still open after {timeout:g} s: {', '.join(sorted(left))}\n{self.transcript}")
+
+    # -- parts
+
+    def _open(self, house: Any, peer: Peer, listener: ListenerSettings, session_id: str) -> Dialogue:
+        if self._sessions.open(session_id, peer.port):
+            return Dialogue(house, peer, listener, session_id)
+        return FaultyDialogue(house, peer, listener, session_id, self.faults, self._judged, self._sessions.close)
+
+    def _judged(self, session_id: str, accepted: bool) -> None:
+        letter = self._pending.pop(session_id, None)
+        if letter is not None and accepted:
+            self.inbox.deliver(letter)
+
+
+class _FaultyServer(SmtpServer):
+    """SmtpServer with dialogues of our making."""
+
+    def __init__(self, opens: Callable[..., Dialogue], **properties: Any) -> None:
+        self._opens = opens
+        super().__init__(**properties)
+
+    def _open(self, peer: Peer, listener: ListenerSettings, session_id: str) -> Dialogue:
+        return self._opens(self._house, peer, listener, session_id)
+
+
+class _Store:
+    """Satisfies server.keeping: holds a letter until the verdict on it has been given."""
+
+    drafts: str | None = None
+
+    def __init__(self, pending: dict[str, Letter]) -> None:
+        self._pending = pending
+
+    def has_room(self) -> Reply | None:
+        return None
+
+    def holds(self, address: str) -> bool:
+        return True
+
+    def keep(self, envelope: Envelope, draft: Draft) -> Ticket:
+        with draft.open() as file:
+            letter = Letter(envelope, file.read(), draft.trace, draft.id)
+        self._pending[envelope.origin.session] = letter
+        draft.close()
+        ticket = Ticket()
+        ticket.resolve()
+        return ticket
+
+
+class _Sessions:
+    """Which sessions there were, and which are open; probes are none. Thread: any."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._known: list[str] = []
+        self._open: set[str] = set()
+        self._probes: dict[int, set[str] | None] = {}
+
+    def open(self, session_id: str, port: int) -> bool:
+        """A session begins; True where it is a probe's, which then knows what was open before it."""
+        with self._changed:
+            if port in self._probes:
+                self._probes[port] = set(self._open)
+                self._changed.notify_all()
+                return True
+            self._known = [*self._known[1 - _TRANSCRIPTS :], session_id]
+            self._open.add(session_id)
+            return False
+
+    def close(self, session_id: str) -> None:
+        with self._changed:
+            self._open.discard(session_id)
+            self._changed.notify_all()
+
+    def known(self) -> list[str]:
+        with self._changed:
+            return list(self._known)
+
+    def expect(self, port: int) -> None:
+        """A probe will come from this port."""
+        with self._changed:
+            self._probes[port] = None
+
+    def before(self, port: int, until: float) -> set[str]:
+        """What was open when the probe was accepted. TimeoutError where it was not in time."""
+        with self._changed:
+            while self._probes[port] is None and (wait := until - time.monotonic()) > 0:
+                self._changed.wait(wait)
+            found = self._probes.pop(port)
+        if found is None:
+            raise TimeoutError("the server did not accept in time; is it running?")
+        return found
+
+    def await_end(self, sessions: set[str], until: float) -> set[str]:
+        """Wait until all of these are closed; what is left when the time is over."""
+        with self._changed:
+            while (left := sessions & self._open) and (wait := until - time.monotonic()) > 0:
+                self._changed.wait(wait)
+            return left
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
