@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass, fields
 
 # How long a server may be silent before the run is given up.
-SILENCE = 60.0
+SILENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)

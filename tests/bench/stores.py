@@ -48,7 +48,7 @@ message_size_limit = 104857600
 
 
 def opensmtpd(port: int, folder: Path) -> list[str] | None:
-    """OpenSMTPD that accepts everything for a next hop that never answers."""
+    """OpenSMTPD that accepts everything and has deliveries paused."""
     program = shutil.which("smtpd", path=PATH)
     if program is None or os.geteuid() != 0 or Path("/var/run/smtpd.sock").exists():
         return None
@@ -57,4 +57,4 @@ def opensmtpd(port: int, folder: Path) -> list[str] | None:
         f"smtp limit max-mails 1000000\nlisten on 127.0.0.1 port {port}\n"
         'action "keep" relay host smtp://127.0.0.1:1\nmatch from any for any action "keep"\n'
     )
-    return [program, "-d", "-f", str(config)]
+    return [program, "-d", "-P", "mta", "-f", str(config)]
