@@ -7,7 +7,7 @@ ARGS ?=
 # bonsai, for accounts in LDAP, is built from source: only where its headers are (libldap2-dev, libsasl2-dev).
 LDAP := $(and $(wildcard /usr/include/ldap.h),$(wildcard /usr/include/sasl/sasl.h))
 
-.PHONY: run demo test lint types bench bench-quick help clean fuzz crash diagram
+.PHONY: run demo docs test lint types bench bench-quick help clean fuzz crash diagram
 .DEFAULT_GOAL := help
 
 $(VENV)/.core: setup.cfg pyproject.toml
@@ -51,6 +51,14 @@ crash: $(VENV)/.test  ## kill the server under load and hold it to its word (ROU
 
 diagram: $(VENV)/.core  ## docs/dialogue.svg from the table of rules
 	$(BIN)/python docs/dialogue.py > docs/dialogue.svg
+
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .[docs]
+	touch $@
+
+docs: $(VENV)/.docs  ## the pages under docs/ as HTML in build/docs; warnings are errors
+	$(BIN)/python -m smtpd_core reference > docs/reference.md
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
