@@ -18,6 +18,9 @@ from smtpd_core.accounts import MemoryStore
 from smtpd_core.accounts.chain import ChainStore
 from smtpd_core.accounts.oauth import TokenStore
 from smtpd_core.net import GuardSettings
+from smtpd_core.server.login import Login
+from smtpd_core.wire.sasl.client import Credentials, Mechanism
+from smtpd_core.wire.sasl.client import mechanism as client_side
 
 PEOPLE = [
     UserAccount("ann", "correct horse", "Ann", "ann@mx.test", may_act_as=("bob",)),
@@ -205,3 +208,40 @@ def test_acting_as_another_needs_the_stores_permission(serve: Serve) -> None:
         client.ehlo()
         response = base64.b64encode(f"ann\0bob\0{PEOPLE[1].password}".encode()).decode()
         assert client.docmd("AUTH", f"PLAIN {response}")[0] == 535
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "CRAM-MD5", "SCRAM-SHA-256"])
+def test_a_program_supplies_an_account_that_the_store_does_not_know(serve: Serve, mechanism: str) -> None:
+    def supply(session: object, login: Login) -> UserAccount | None:
+        return UserAccount("guest", "welcome", email="guest@mx.test") if login.user == "guest" else None
+
+    server = serve(on_authenticate=supply, restrict_senders="enforce")
+    for user, password, code in (("guest", "welcome", 235), ("guest", "wrong", 535), ("ann", "correct horse", 235)):
+        with smtplib.SMTP(*server.address, timeout=20) as client:
+            client.starttls()
+            client.ehlo()
+            assert exchange(client, client_side(mechanism, Credentials(user, password))) == code
+            if code == 235:
+                client.sendmail(f"{user}@mx.test", ["x@mx.test"], MESSAGE)
+    assert server.sent == ["guest", "ann"]
+
+
+def exchange(client: smtplib.SMTP, one: Mechanism) -> int:
+    """One AUTH from its command to its last reply."""
+    first = one.first()
+    code, told = client.docmd("AUTH", one.name + (f" {base64.b64encode(first).decode()}" if first is not None else ""))
+    while code == 334:
+        code, told = client.docmd(base64.b64encode(one.respond(base64.b64decode(told))).decode())
+    return code
+
+
+def test_anonymous_is_offered_only_by_name_and_needs_its_account(serve: Serve) -> None:
+    for accounts, code in (([*PEOPLE, UserAccount("anonymous", "nobody knows it")], 235), (PEOPLE, 535)):
+        with smtplib.SMTP(*serve(user_accounts=accounts).address) as client:
+            client.starttls()
+            client.ehlo()
+            assert "ANONYMOUS" not in client.esmtp_features["auth"]
+            assert client.docmd("AUTH", "ANONYMOUS eA==")[0] == 504
+        with smtplib.SMTP(*serve(user_accounts=accounts, auth_mechanisms=("ANONYMOUS",)).address) as client:
+            client.ehlo()
+            assert client.docmd("AUTH", "ANONYMOUS eA==")[0] == code
