@@ -116,7 +116,8 @@ def compose(
     answer = Envelope(
         sender="",
         recipients=(Recipient(envelope.sender, ("NEVER",)),),
-        parameters=MailParameters(body="8BITMIME" if is_8bit else "", smtputf8=is_utf8),
+        # A sender with an ASCII address may live behind hosts without SMTPUTF8; the parts have ASCII encodings.
+        parameters=MailParameters(body="8BITMIME" if is_8bit else "", smtputf8=not envelope.sender.isascii()),
         arrived=now,
     )
     return Message(id, answer, b"", Body(len(content), content))

@@ -22,6 +22,7 @@ from relay.agents.agent import Agent
 from relay.bounce import compose, reports_due
 from relay.courier import Letter, Round, carry
 from relay.idle import IdleConnections
+from relay.intake import UNROUTABLE
 from relay.mail import Envelope, Message, Outcome, Parcel, Result, Settlement, Stop
 from relay.queue import Queue
 from relay.retry import RetryPolicy, is_time_to_warn, next_attempt
@@ -353,7 +354,13 @@ class Dispatcher:
             return ()
         message = compose(parcel, reports, partial(self._body, parcel.message_id), self._hostname, now)
         self._is_stale = True
-        return ((message, tuple(self._stops_for(message.envelope))),)
+        try:
+            stops = tuple(self._stops_for(message.envelope))
+        except Exception:
+            # What came of the message is settled all the same; its notification waits for an operator.
+            log.exception("d-%s: no route for its notification, which waits as %s", parcel.message_id, UNROUTABLE)
+            stops = tuple(Stop(number, one, UNROUTABLE) for number, one in enumerate(message.envelope.recipients))
+        return ((message, stops),)
 
     def _body(self, message_id: str) -> BinaryIO:
         try:
