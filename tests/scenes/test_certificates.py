@@ -8,6 +8,7 @@ import socket
 import ssl
 import statistics
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +18,8 @@ import pytest
 from certs.files import Pair, PairFiles, pem_of, write_pair
 from certs.issue import Wish, authority, issue
 from certs.renewal import Renewal
-from smtpd_core import SmtpServer
-from smtpd_core.net import GuardSettings, Timeouts
+from smtpd_core import SmtpServer, UserAccount
+from smtpd_core.net import GuardSettings, ListenerSettings, Timeouts
 from tests.app.daemon import DaemonProcess
 
 STALLED = 2_000
@@ -164,3 +165,82 @@ users = "any"
         daemon.signal(signal.SIGHUP)
         until(daemon, "reloaded")
         assert shown(daemon) == serial(second)
+
+
+MODES = ("none", "explicit-allow", "explicit-require", "implicit")
+
+
+@pytest.fixture
+def four_doors(root: Pair) -> Iterator[tuple[SmtpServer, dict[str, int]]]:
+    """One server with a listener of each mode, all offering AUTH; its ports by mode."""
+    server = SmtpServer(
+        listeners=[ListenerSettings("127.0.0.1:0", "submission", mode, "offered") for mode in MODES],
+        certificate=leaf(root),
+        user_accounts=[UserAccount("ann", "correct horse")],
+        server_name="localhost",
+        clear_text_without_tls=True,
+    )
+    server.on_message_received = lambda *_: None
+    with server:
+        yield server, {mode: address[1] for mode, address in zip(MODES, server.addresses, strict=True)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_serves_at_once_and_logs_in(
+    four_doors: tuple[SmtpServer, dict[str, int]], trusting: ssl.SSLContext, mode: str
+) -> None:
+    port = four_doors[1][mode]
+    if mode == "implicit":
+        client: smtplib.SMTP = smtplib.SMTP_SSL("localhost", port, timeout=30, context=trusting)
+    else:
+        client = smtplib.SMTP("localhost", port, timeout=30)
+    with client:
+        client.ehlo()
+        assert client.has_extn("starttls") is (mode.startswith("explicit"))
+        if mode == "explicit-require":
+            assert client.mail("ann@a.test")[0] == 530
+        if mode.startswith("explicit"):
+            client.starttls(context=trusting)
+            client.ehlo()
+            assert not client.has_extn("starttls")
+        client.login("ann", "correct horse")
+        assert client.mail("ann@a.test")[0] == 250
+
+
+def test_plaintext_behind_starttls_closes_the_connection(four_doors: tuple[SmtpServer, dict[str, int]]) -> None:
+    with socket.create_connection(("127.0.0.1", four_doors[1]["explicit-allow"]), 30) as client:
+        client.sendall(b"EHLO probe\r\nSTARTTLS\r\nMAIL FROM:<eve@evil.test>\r\n")
+        told = b""
+        while data := client.recv(4_096):
+            told += data
+    lines = told.decode().splitlines()
+    assert not any(line.startswith("250 2.1.0") for line in lines)
+    assert lines[-1][:3] != "220", "TLS does not begin"
+
+
+def test_the_program_chooses_a_certificate_by_name(root: Pair, trusting: ssl.SSLContext) -> None:
+    chosen = issue(Wish(("chosen.test",)), root)
+    asked: list[str] = []
+    server = SmtpServer(port=0, certificate=leaf(root), use_tls="implicit")
+
+    @server.on_get_certificate
+    def choose(session: object, name: str) -> Pair | None:
+        asked.append(name)
+        if name == "away.test":
+            raise LookupError("no certificate for that")
+        return chosen if name == "chosen.test" else None
+
+    def names(host: str) -> list[str]:
+        with (
+            socket.create_connection(server.address, 30) as plain,
+            trusting.wrap_socket(plain, server_hostname=host) as tls,
+        ):
+            return [name for _, name in tls.getpeercert()["subjectAltName"]]  # type: ignore[index, union-attr, misc]
+
+    with server:
+        assert names("chosen.test") == ["chosen.test"]
+        assert "localhost" in names("localhost")
+        with pytest.raises((ssl.SSLError, OSError)):
+            names("away.test")
+        assert "localhost" in names("localhost")
+    assert asked == ["chosen.test", "localhost", "away.test", "localhost"]
