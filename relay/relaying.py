@@ -54,7 +54,7 @@ _NO_WAY = Way()
 
 
 class Customs:
-    """Relaying as the agents ask for it."""
+    """Relaying as the agents ask for it. Raises CertificateError or OSError where the TLS of a way can't be had."""
 
     def __init__(self, relaying: Relaying) -> None:
         self.relaying = relaying
@@ -62,6 +62,9 @@ class Customs:
         self._made: dict[tuple[str, str], Manners] = {}
         self._terms = {name: self._terms_from(way) for name, way in relaying.ways.items()}
         self._common_terms = self._terms_from(_NO_WAY)
+        # Made now, so that a missing authority file or name check is refused at the start and not in a delivery.
+        for destination in ("mx:", *relaying.ways):
+            self.manners_of(destination)
 
     def terms_of(self, destination: str) -> Terms:
         return self._terms.get(destination, self._common_terms)

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
+from certs.files import PairFiles
 from relay import Domain, Outbox, Relaying, RetryPolicy, Routes, StepTimes, TlsLevel, TlsPolicy, Way
 from relay.mail import Outcome, Parcel
+from smtpd_core.accounts import UserAccount
 from smtpd_core.server import SmtpServer
 from smtpd_core.wire.envelope import MailParameters
 from smtpd_core.wire.sasl.client import Credentials
@@ -206,3 +209,41 @@ def test_etrn_makes_deferred_mail_of_a_domain_due_at_once(tmp_path: Path) -> Non
             wait_until(tried)
             assert told.wait(2) == [("a@b.test", "deferred"), ("a@b.test", "relayed")]
             assert outbox.try_now("other.test") == 0
+
+
+def test_a_smart_host_with_log_in_over_verified_tls_takes_the_mail(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    made = ca.issue_cert("localhost", "127.0.0.1")
+    (tmp_path / "key.pem").write_bytes(made.private_key_pem.bytes())
+    (tmp_path / "cert.pem").write_bytes(b"".join(one.bytes() for one in made.cert_chain_pems))
+    pair = PairFiles(str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")).read()
+    taken: list[tuple[str, str]] = []
+    with SmtpServer(
+        port=0,
+        local_binding="127.0.0.1",
+        use_tls="explicit_require",
+        use_auth="required",
+        user_accounts=[UserAccount("ann", "sesame")],
+        certificate=pair,
+    ) as server:
+        server.on_message_received = lambda session, letter: taken.append((letter.user, letter.tls))
+        port = server.address[1]
+        destination = f"smtp:127.0.0.1:{port}"
+        for password, result in (("sesame", "relayed"), ("wrong", "deferred")):
+            told = Told()
+            way = Way(
+                tls=TlsPolicy(TlsLevel.VERIFY, str(tmp_path / "ca.pem")), credentials=Credentials("ann", password)
+            )
+            relaying = Relaying(hello="relay.test", ways={destination: way})
+            stops = Routes(default=destination).stops
+            with Outbox(tmp_path / password, stops=stops, relaying=relaying, on_outcome=told) as outbox:
+                outbox.send(b"Subject: x\r\n\r\nx\r\n", "ann@x.test", ["a@b.test"])
+                assert told.wait(1) == [("a@b.test", result)]
+    assert [user for user, _ in taken] == ["ann"] and "TLSv1.3" in taken[0][1]
+
+
+def test_a_way_whose_authorities_are_missing_is_refused_before_any_mail(tmp_path: Path) -> None:
+    way = Way(tls=TlsPolicy(TlsLevel.VERIFY, str(tmp_path / "none.pem")))
+    with pytest.raises(OSError, match=r"none\.pem"):
+        Outbox(tmp_path / "s", relaying=Relaying(ways={"mx:a.test": way}))
