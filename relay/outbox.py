@@ -55,7 +55,8 @@ class Outbox:
 
     `durability_of` says when a message counts as kept, `recognises_resend` whose second copies are looked for.
     `agents` adds agents by scheme or replaces ours. `alone`: no other process spools into the directory, so nobody
-    looks for it. `observer(hop)` may give an observer for a conversation with a next hop.
+    looks for it. `spools_only`: another process delivers, also where it is not there yet.
+    `observer(hop)` may give an observer for a conversation with a next hop.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Outbox:
         durability_of: Callable[[Envelope], Durability] = always_synced,
         recognises_resend: Callable[[Envelope], bool] = from_submission,
         alone: bool = False,
+        spools_only: bool = False,
         idle: IdleLimits | None = None,
         observer: Callable[[Hop], Observer | None] | None = None,
         on_outcome: Callable[[Parcel, Outcome], None] | None = None,
@@ -90,6 +92,7 @@ class Outbox:
         self._resends = Resends(clock, applies=recognises_resend)
         self._control: ControlSocket | None = None
         self._alone = alone
+        self._spools_only = spools_only
         self._idle_limits = idle
         self._observer = observer
         self._on_outcome = on_outcome
@@ -130,6 +133,9 @@ class Outbox:
         return True
 
     def _start_delivery(self, spool_directory: str, spool: Spool) -> None:
+        if self._spools_only:
+            spool.announce = Bell(spool_directory).ring
+            return
         if self.queue is None:
             try:
                 self.queue = SqliteQueue(os.path.join(self.directory, "queue.db"))

@@ -64,6 +64,7 @@ class Daemon:
         self.server: SmtpServer | None = None
         self._doors = [self._door(one) for one in settings.listener]
         self.figures = Figures()
+        self._serves = True
         self._is_leaving = False
         self._watching: WatchPort | None = None
         self._delivery: Delivery | None = None
@@ -83,30 +84,40 @@ class Daemon:
             self._close_listeners()
             raise
 
-    def start(self) -> None:
-        """Raises OSError, ValueError and their like where the settings can't be served."""
+    def adopt(self, other: Daemon) -> None:
+        """Serve on the sockets that the other one bound for the same listeners (a master's, in its child)."""
+        for listener in other.listeners:
+            listener.door = self._doors[other._doors.index(listener.door)]
+        self.listeners = other.listeners
+
+    def start(self, *, serves: bool = True, delivers: bool = True) -> None:
+        """Raises OSError, ValueError and their like where the settings can't be served.
+
+        One of several processes either serves, and another delivers what it spools, or delivers."""
         try:
-            self._start()
+            self._start(serves, delivers)
         except BaseException:
             self.stop(1.0)
             self._close_listeners()
             raise
 
-    def _start(self) -> None:
+    def _start(self, serves: bool, delivers: bool) -> None:
         settings = self.settings
-        if any(one.tls != "none" for one in settings.listener):
+        self._serves = serves
+        if serves and any(one.tls != "none" for one in settings.listener):
             self.renewal = Renewal(pair_files(settings), **tls_terms(settings))
             for file, problem in self.renewal.problems(utc_now()):
                 log.warning("%s: %s", file, problem.text)
             self.renewal.warn(utc_now())
         self.accounts = self._open_accounts(settings)
         self._routing = Routing(settings, self._has_account)
-        self._delivery = Delivery(settings, self._routing, self.figures.on_outcome)
+        self._delivery = Delivery(settings, self._routing, self.figures.on_outcome, spools_only=not delivers)
         self._delivery.outbox.start()
-        if not self._delivery.outbox.delivers:
+        if delivers and not self._delivery.outbox.delivers:
             raise OSError(f"state: {settings.state}: another server uses this directory")
-        self.server = server = self._make_server(settings)
-        server._start(self.listeners)
+        if serves:
+            self.server = server = self._make_server(settings)
+            server._start(self.listeners)
         if self._watching is not None:
             self._watching.start()
 
@@ -128,7 +139,7 @@ class Daemon:
 
         Raises what start() raises; then all is as it was.
         """
-        assert self.server is not None and self._delivery is not None
+        assert self._delivery is not None
         settings = complete(settings)
         left = list(needing_restart(self.settings, settings))
         settings = kept(self.settings, settings)
@@ -142,12 +153,14 @@ class Daemon:
         self.accounts = accounts
         self._routing = routing
         self._delivery.reload(settings, routing)
+        self.settings = settings
+        if self.server is None:
+            return left
         for name, value in properties(settings).items():
             if getattr(self.server, name) != value:
                 setattr(self.server, name, value)
         self.server.user_accounts = accounts
         self.server.debug_log = transcript_logger(settings.log)
-        self.settings = settings
         return left
 
     def look_after_certificates(self) -> None:
@@ -170,7 +183,7 @@ class Daemon:
         """ "" where mail is taken."""
         if self._is_leaving:
             return "stopping"
-        if self.server is None or not self.server.active or self.outbox is None:
+        if self.outbox is None or (self._serves and (self.server is None or not self.server.active)):
             return "not serving"
         refusal = self.outbox.has_room()
         return str(refusal) if refusal is not None else ""

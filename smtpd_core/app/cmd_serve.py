@@ -25,6 +25,7 @@ from smtpd_core.app.load import BadSettings, from_table, load
 from smtpd_core.app.logs import LEVELS, start_log
 from smtpd_core.app.sanity import LOOPBACK, warnings
 from smtpd_core.app.settings import EMBEDDED, Limits, Listener, Settings
+from smtpd_core.app.several import Several
 from smtpd_core.net.notify import Supervisor
 from smtpd_core.threads import LogWriter
 
@@ -56,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
         daemon.bind()
         with pid_file(settings.pid_file):
             drop_privileges(settings)
+            if settings.threads.processes > 1:
+                return Several(daemon, lambda: fitted(settings_of(options), name), lambda: _announce(daemon)).run()
             writer = start_log(settings.log)
             try:
                 daemon.start()
@@ -111,14 +114,7 @@ def _serve(daemon: Daemon, options: argparse.Namespace, signals: Signals, writer
     supervisor = Supervisor(os.environ)
     for warning in warnings(daemon.settings):
         log.warning("%s", warning)
-    addresses = [(one.door.settings.service, one.text) for one in daemon.listeners]
-    for service, text in addresses:
-        print(f"listening {service} {text}")
-    if daemon.watch_address:
-        print(f"watching http://{daemon.watch_address}/metrics")
-    for line in how_to_send(daemon.settings, addresses):
-        print(line)
-    sys.stdout.flush()
+    _announce(daemon)
     log.info("serving, process %d", os.getpid())
     supervisor.tell("READY=1", f"MAINPID={os.getpid()}")
     # Every look at the certificates' files is one stat each; a change is taken up at the second look.
@@ -142,6 +138,18 @@ def _serve(daemon: Daemon, options: argparse.Namespace, signals: Signals, writer
         log.warning("not all ended in time; what was promised is on disk")
     log.info("stopped")
     return 0
+
+
+def _announce(daemon: Daemon) -> None:
+    """Where it listens, and how to send a first mail."""
+    addresses = [(one.door.settings.service, one.text) for one in daemon.listeners]
+    for service, text in addresses:
+        print(f"listening {service} {text}")
+    if daemon.watch_address:
+        print(f"watching http://{daemon.watch_address}/metrics")
+    for line in how_to_send(daemon.settings, addresses):
+        print(line)
+    sys.stdout.flush()
 
 
 def _reload(daemon: Daemon, options: argparse.Namespace, writer: LogWriter) -> None:

@@ -36,6 +36,8 @@ class Signals:
         if seconds is not None:
             signal.setitimer(signal.ITIMER_REAL, seconds)
         number = os.read(self._reader, 1)[0]
+        if seconds is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm while the interpreter ends would kill the process
         return None if number == signal.SIGALRM else number
 
     @staticmethod

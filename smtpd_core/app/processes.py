@@ -5,7 +5,7 @@ Rule 2: children inherit the listening sockets (shared, woken one at a time): a 
         it, only its own sessions.
 Rule 3: a child that dies is started again after a delay that grows while it keeps dying.
 Signals: TERM or INT drains and ends with 0, a second one ends at once; HUP replaces the receivers while the old ones
-finish, and is passed on to children that reload in place.
+let their sessions end, and is passed on to children that reload in place.
 Thread: the main thread only. POSIX only.
 Not here: what a child does (build.py), listeners (net/listeners.py).
 """
@@ -24,6 +24,7 @@ from smtpd_core.threads import start_loop
 
 log = logging.getLogger(__name__)
 
+LEAVE = signal.SIGUSR2
 _END = (signal.SIGTERM, signal.SIGINT)
 
 # A child that lived for a minute is not one that keeps dying.
@@ -45,9 +46,19 @@ class Ward:
         os.kill(os.getppid(), signal.SIGUSR1)
         start_loop("lifeline", self._watch_master)
 
-    def wait(self) -> int:
-        """The next of TERM, INT, HUP. A second TERM or INT is waited for by nobody: it ends the process."""
-        number = signal.sigwait((*_END, signal.SIGHUP))
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The next of TERM, INT, HUP, LEAVE; None where none came within `seconds`.
+
+        LEAVE: a successor serves; take no new connections, and end when those that are open have ended.
+        A second TERM or INT is waited for by nobody: it ends the process."""
+        awaited = (*_END, signal.SIGHUP, LEAVE)
+        if seconds is None:
+            number = signal.sigwait(awaited)
+        else:
+            came = signal.sigtimedwait(awaited, seconds)
+            if came is None:
+                return None
+            number = signal.Signals(came.si_signo)
         if number in _END:
             for end in _END:
                 signal.signal(end, signal.SIG_DFL)
@@ -88,7 +99,7 @@ class Master:
     """See the module. `may_reload` is asked at HUP, before anything is touched: False keeps the old children.
 
     `tell` hears the states of sd_notify: "READY=1" once all children serve, "RELOADING=1", "STOPPING=1".
-    `patience`: seconds for children to drain before they are killed.
+    `patience`: seconds for children to drain before they are killed. `beat`: seconds between "WATCHDOG=1", 0 for never.
     """
 
     def __init__(
@@ -98,11 +109,14 @@ class Master:
         may_reload: Callable[[], bool] = lambda: True,
         tell: Callable[[str], None] = lambda state: None,
         patience: float = 40.0,
+        beat: float = 0.0,
     ) -> None:
         self._roles = list(roles)
         self._may_reload = may_reload
         self._tell = tell
         self._patience = patience
+        self._beat = beat
+        self._beats_at = time.monotonic() + beat if beat else 0.0
         self._children: dict[int, _Child] = {}
         self._delays: dict[str, float] = {}
         self._due: list[tuple[float, Role]] = []  # roles to start again
@@ -112,7 +126,7 @@ class Master:
 
     def run(self) -> int:
         """Fork, watch, and return the exit code after TERM or INT."""
-        signals = {*_END, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1}
+        signals = {*_END, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, LEAVE}
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         self._lifeline, self._life = os.pipe()
@@ -130,6 +144,9 @@ class Master:
             self._hear_ready()
             self._bury()
             self._start_due()
+            if self._beats_at and time.monotonic() >= self._beats_at:
+                self._beats_at = time.monotonic() + self._beat
+                self._tell("WATCHDOG=1")
             if self._ends_at is not None and time.monotonic() >= self._ends_at:
                 log.warning("%d processes did not drain in time and are killed", len(self._children))
                 self._kill_all(signal.SIGKILL)
@@ -154,6 +171,8 @@ class Master:
         moments = [moment for moment, _ in self._due]
         if self._ends_at is not None:
             moments.append(self._ends_at)
+        if self._beats_at:
+            moments.append(self._beats_at)
         if not moments:
             return signal.sigwait(signals)
         came = signal.sigtimedwait(signals, max(0.0, min(moments) - now))
@@ -179,7 +198,8 @@ class Master:
     def _settle_in(self, child: _Child) -> None:
         old, child.replaces = child.replaces, None
         if old is not None and old.process in self._children:
-            self._end_child(old)
+            old.is_leaving = True
+            os.kill(old.process, LEAVE)
         if not any(other.replaces for other in self._children.values()) and self._is_announced:
             self._tell("READY=1")
 

@@ -33,7 +33,12 @@ class Delivery:
     """The outbox, and the routing that it asks, which a reload replaces."""
 
     def __init__(
-        self, settings: Settings, routing: Routing, on_outcome: Callable[[Parcel, Outcome], None] | None = None
+        self,
+        settings: Settings,
+        routing: Routing,
+        on_outcome: Callable[[Parcel, Outcome], None] | None = None,
+        *,
+        spools_only: bool = False,
     ) -> None:
         self.routing = routing
         self.outbox = Outbox(
@@ -42,6 +47,7 @@ class Delivery:
             relaying=relaying_of(settings),
             mailbox_of=self._mailbox,
             alone=settings.threads.processes == 1,
+            spools_only=spools_only,
             on_outcome=on_outcome,
         )
 
