@@ -117,6 +117,24 @@ class Properties(TypedDict, total=False):
     debug_log: bool | str | Logger | None
     debug_log_format: str
     transcript_memory: int
+    on_start: Callable[..., Any] | None
+    on_stop: Callable[..., Any] | None
+    on_accept_connection: Callable[..., Any] | None
+    on_close_connection: Callable[..., Any] | None
+    on_read_connection: Callable[..., Any] | None
+    on_hello: Callable[..., Any] | None
+    on_authenticate: Callable[..., Any] | None
+    on_mail_from: Callable[..., Any] | None
+    on_recipient_to: Callable[..., Any] | None
+    on_message_received: Callable[..., Any] | None
+    on_partial_message: Callable[..., Any] | None
+    on_get_certificate: Callable[..., Any] | None
+    on_verify: Callable[..., Any] | None
+    on_expand: Callable[..., Any] | None
+    on_etrn: Callable[..., Any] | None
+    on_receive_command: Callable[..., Any] | None
+    on_send_response: Callable[..., Any] | None
+    on_server_error: Callable[..., Any] | None
 
 
 class SmtpServer:
