@@ -122,6 +122,15 @@ def _nameless(directory: str | None) -> BinaryIO:
     return tempfile.TemporaryFile(dir=directory, buffering=0)
 
 
+def _seek_and_read(descriptor: int, size: int, at: int) -> bytes:
+    """Where pread is missing (Windows). Readers of one draft are never in two threads at once."""
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return os.read(descriptor, size)
+
+
+_read_at = getattr(os, "pread", _seek_and_read)
+
+
 class _Window(io.RawIOBase):
     """A reader with a position of its own on a shared descriptor (pread), so that two readers never move each other."""
 
@@ -149,7 +158,7 @@ class _Window(io.RawIOBase):
         wanted = left if size is None or size < 0 else min(size, left)
         pieces = []
         while wanted > 0:
-            piece = os.pread(self._descriptor, wanted, self._at)
+            piece = _read_at(self._descriptor, wanted, self._at)
             if not piece:
                 break
             self._at += len(piece)

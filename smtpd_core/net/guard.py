@@ -137,6 +137,20 @@ class Guard:
         self._messages = Tally(settings.period, settings.tracked)
         self._failures = Tally(settings.lock_out_period, settings.tracked)
 
+    def change(self, settings: GuardSettings) -> None:
+        """Other rules from now on. What is open stays open and counted; a tally begins anew where its period changes.
+        ValueError (a malformed network) leaves all as it was."""
+        allow, block, exempt = Networks(settings.allow), Networks(settings.block), Networks(settings.exempt)
+        with self._lock:
+            old, self.settings = self.settings, settings
+            self._allow, self._block, self._exempt = allow, block, exempt
+            self._has_rules = bool(settings.allow_only or block)
+            if (old.period, old.tracked) != (settings.period, settings.tracked):
+                self._rate = Tally(settings.period, settings.tracked)
+                self._messages = Tally(settings.period, settings.tracked)
+            if (old.lock_out_period, old.tracked) != (settings.lock_out_period, settings.tracked):
+                self._failures = Tally(settings.lock_out_period, settings.tracked)
+
     # -- connections
 
     def admit(self, address: str, now: float, behind_proxy: bool = False) -> bytes | None:

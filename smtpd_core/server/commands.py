@@ -17,6 +17,7 @@ from smtpd_core.threads import HookMeter
 from smtpd_core.wire.command_table import CustomVerb
 from smtpd_core.wire.replies import Reply, ok_250
 from smtpd_core.wire.rules import EVERYWHERE, RULES, Gate, Phase
+from smtpd_core.wire.settings import ProtocolSettings
 
 _PHASES = {
     "connected": Phase.CONNECTED,
@@ -121,10 +122,25 @@ class CommandTable:
         gates = [Gate.TLS_IF_REQUIRED] if needs_tls else []
         if needs_login:
             gates.append(Gate.LOGIN_IF_REQUIRED)
-        before = self._custom.get(verb)
-        self._custom[verb] = CustomVerb(verb, how, _phases(legal), tuple(gates), reply)
-        self._try(verb, before)
+        row = CustomVerb(verb, how, _phases(legal), tuple(gates), reply)
+        if how == "add" and verb in self._custom:
+            raise ValueError(f"verb {verb}: it is there already; replace or remove it first")
+        self._check_place(row)
+        before, self._custom[verb] = self._custom.get(verb), row
+        function_before = self.functions.get(verb)
         self.functions[verb] = Hook(verb, function, HookMeter(f"command {verb}", self._budget))
+        try:
+            self._try(verb, before)
+        except ValueError:
+            if function_before is None:
+                del self.functions[verb]
+            else:
+                self.functions[verb] = function_before
+            raise
+
+    def _check_place(self, row: CustomVerb) -> None:
+        """Whether the row fits the verbs that there are; what a listener's own table says comes with start()."""
+        ProtocolSettings(commands=(row,), expn=True, etrn=True, starttls=True)
 
     def _try(self, verb: str, before: CustomVerb | None) -> None:
         """Tell the server, which makes its dialects anew; where they can't be made, all is as before."""

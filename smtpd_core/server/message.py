@@ -144,7 +144,7 @@ class Message:
 
     def _link(self, target: str) -> bool:
         try:
-            here = os.open(_HERE, os.O_RDONLY | os.O_DIRECTORY)
+            here = os.open(_HERE, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         except OSError:
             return False  # no /proc: copy
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from smtpd_core.net import Guard, GuardSettings
 from smtpd_core.server import hooks
 
 if TYPE_CHECKING:
@@ -164,6 +165,12 @@ def one_of(*choices: str) -> Callable[[str, Any], str]:
         return str(spelt)
 
     return check
+
+
+def a_guard(name: str, value: Any) -> GuardSettings | Guard | None:
+    if value is not None and not isinstance(value, GuardSettings | Guard):
+        raise TypeError(f"{name} = {value!r}: GuardSettings(...) or a Guard is due")
+    return value
 
 
 def sender_rule(name: str, value: Any) -> str:

@@ -44,6 +44,7 @@ from smtpd_core.server.options import (
     NEXT_CONNECTION,
     EventOption,
     Option,
+    a_guard,
     flag,
     one_of,
     seconds,
@@ -54,7 +55,7 @@ from smtpd_core.server.options import (
     whole,
 )
 from smtpd_core.server.session import Session
-from smtpd_core.threads import HookMeter, Lock, Ticket
+from smtpd_core.threads import HookMeter, Lock, Ticket, start_loop
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -247,7 +248,10 @@ class SmtpServer:
 
     # Who may connect, and what for
     guard: Option[GuardSettings | Guard | None] = Option(
-        None, "Allow and block lists, limits per source and in all, login delays, lock-out.", AT_START
+        None,
+        "Allow and block lists, limits per source and in all, login delays, lock-out: GuardSettings, or a Guard.",
+        AT_ONCE,
+        check=a_guard,
     )
     relay_from: Option[tuple[str, ...]] = Option(
         ("127.0.0.0/8", "::1/128"),
@@ -386,6 +390,11 @@ class SmtpServer:
         engine, ended = self._engine, self._ended
         if engine is None or ended is None:
             return True
+        if engine.pool.is_mine():
+            # A hook can't wait for its own end, and what keeps its message must outlive it.
+            if engine.is_running:
+                start_loop("smtpd-stop", lambda: _ignore(self.stop(timeout)))
+            return False
         has_ended = engine.stop(timeout)
         with self._lock:
             is_first = self._ended is ended and not ended.is_resolved
@@ -517,6 +526,8 @@ class SmtpServer:
                 self._check_threads()
                 if self.active and self._engine is not None:
                     self._engine.resize(self.min_thread_count, self.max_thread_count)
+            elif name == "guard":
+                self._change_guard()
             elif option.takes is not AT_START:
                 self._set_house()
                 if option.takes is NEXT_CONNECTION:
@@ -535,6 +546,15 @@ class SmtpServer:
         self._house.watch()
         if name in ("on_authenticate", "on_expand", "on_etrn"):
             self._renew_dialects()
+
+    def _change_guard(self) -> None:
+        """While running: other rules for the guard that counts, which can't be another one."""
+        if not self.active:
+            return
+        guard = self.guard
+        if isinstance(guard, Guard):
+            raise RuntimeError("guard: a running server keeps its Guard; give it other GuardSettings")
+        self._house.guard.change(guard or GuardSettings())
 
     def _check_threads(self) -> None:
         if self.min_thread_count > self.max_thread_count:
@@ -608,6 +628,10 @@ class SmtpServer:
             function(self)
         except Exception as error:
             self._house.report(None, name, error)
+
+
+def _ignore(value: object) -> None:
+    """Where a function that returns something is called for what it does."""
 
 
 def _networks(name: str, texts: Iterable[str]) -> Networks:

@@ -260,6 +260,10 @@ def test_Guard_ServerGuard():
         assert time.monotonic() - began >= 0.2
         line.ask(WRONG)
         assert line.ask(PLAIN)[:3] == "535"  # locked out: even the right password does not help
+    with serve() as server:
+        assert Line(server.address).greeting.startswith("220")
+        server.guard = blocked  # while it runs
+        assert Line(server.address).greeting[:9] == "554 5.7.1"
     guard = Guard()
     with serve(guard=guard) as server, Line(server.address):
         assert guard.connections == 1
@@ -284,8 +288,13 @@ def test_Commands():
         server.commands.remove("NOOP")
         with talking(server) as line:
             assert line.ask("NOOP") == "250 2.0.0 Ok"
-        with pytest.raises(ValueError, match="MAIL"):
-            server.commands.add("MAIL", lambda session, argument: None)
+        for verb, place in (
+            ("MAIL", server.commands.add),
+            ("DATA", server.commands.replace),
+            ("BDAT", server.commands.wrap),
+        ):
+            with pytest.raises(ValueError, match=verb):
+                place(verb, lambda session, argument: None)
         with pytest.raises(KeyError):
             server.commands.look_up("XNONE")
 

@@ -42,10 +42,10 @@ class OneTurn:
 class Talk:
     """One dialogue of a server that never starts."""
 
-    def __init__(self, server=None, service="mx", address="192.0.2.7", auth="off", **properties):
+    def __init__(self, server=None, service="mx", address="192.0.2.7", auth="off", xclient_from=(), **properties):
         properties.setdefault("store", Memory())
         self.server = server or SmtpServer(server_name="mx.test", **properties)
-        listener = ListenerSettings("192.0.2.1:25", service, tls="none", auth=auth)
+        listener = ListenerSettings("192.0.2.1:25", service, tls="none", auth=auth, xclient_from=xclient_from)
         self.server._listeners = [listener]
         self.server.listeners = [listener]
         self.server._make_dialects()
@@ -350,3 +350,21 @@ def test_a_handler_with_every_event_costs_nothing_where_it_overrides_none():
     talk = Talk(server=SmtpServer(Handler(), server_name="mx.test", store=Memory())).to_content()
     talk.say(*LETTER)
     assert talk.turn.entered == []
+
+
+def test_a_trusted_peer_speaks_for_the_client_behind_it():
+    store = Memory()
+    talk = Talk(store=store, xclient_from=("192.0.2.0/24",)).greet()
+    talk.say("MAIL FROM:<>")
+    assert talk.say("RSET", "XCLIENT ADDR=IPV6:2001:db8::7 PORT=25 HELO=real.test LOGIN=ann").endswith(
+        "220 mx.test ready"
+    )
+    session = talk.dialogue.session
+    assert (session.address, session.port, session.user_name) == ("2001:db8::7", 25, "ann")
+    talk.say("EHLO real.test", "MAIL FROM:<>", "RCPT TO:<b@b.test>", "DATA")
+    talk.say(*LETTER)
+    envelope, content = store.kept[0]
+    assert envelope.origin.address == "2001:db8::7" and envelope.origin.user == "ann"
+    assert b"from real.test ([IPv6:2001:db8::7])" in content and b"with ESMTPA" in content
+    stranger = Talk(xclient_from=("10.0.0.0/8",)).greet()
+    assert stranger.say("XCLIENT ADDR=10.0.0.1")[:9] == "550 5.7.1"
