@@ -14,6 +14,7 @@ from relay.mail import Envelope, Outcome, Parcel, Stop
 from relay.outbox import Outbox
 from relay.relaying import Relaying, Way
 from relay.retry import RetryPolicy
+from relay.spool import Durability, always_synced
 from smtpd_core.app.load import BadSettings
 from smtpd_core.app.routing import Routing, fold
 from smtpd_core.app.sanity import split
@@ -48,6 +49,7 @@ class Delivery:
             mailbox_of=self._mailbox,
             alone=settings.threads.processes == 1,
             spools_only=spools_only,
+            durability_of=durability_of(settings),
             on_outcome=on_outcome,
         )
 
@@ -61,6 +63,26 @@ class Delivery:
 
     def _mailbox(self, address: str) -> tuple[str, str]:
         return self.routing.mailbox(address)
+
+
+def durability_of(settings: Settings) -> Callable[[Envelope], Durability]:
+    """What a 250 of the listener that took the message means. A listener is known by service and port, since one
+    address may stand for all; port 0 stands for whatever port it became."""
+    levels = {_known_as(f"{one.service} {one.bind}"): Durability(one.durability) for one in settings.listener}
+    if set(levels.values()) <= {Durability.SYNCED}:
+        return always_synced
+
+    def level(envelope: Envelope) -> Durability:
+        name = envelope.origin.listener
+        service = name.partition(" ")[0]
+        return levels.get(_known_as(name)) or levels.get((service, "0")) or Durability.SYNCED
+
+    return level
+
+
+def _known_as(name: str) -> tuple[str, str]:
+    service, _, bind = name.partition(" ")
+    return service, bind if bind.startswith("unix:") else bind.rpartition(":")[2]
 
 
 def relaying_of(settings: Settings) -> Relaying:

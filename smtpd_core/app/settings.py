@@ -66,6 +66,12 @@ class Listener:
         ("127.0.0.0/8", "::1/128"), "networks (CIDR) whose PROXY header is believed", restart=True
     )
     xclient_from: tuple[str, ...] = setting((), "networks (CIDR) that may use XCLIENT and XFORWARD", restart=True)
+    durability: str = setting(
+        "synced",
+        "what a 250 means: the message survives power loss, only our process (written), or nothing yet (memory)",
+        one_of=("synced", "written", "memory"),
+        restart=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
