@@ -8,6 +8,7 @@ Thread: any courier, several at a time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,11 +20,16 @@ from relay.idle import IdleConnections
 from relay.judge import host_is_in_trouble, judged
 from relay.mail import Outcome, Parcel, Result, Stop
 from relay.plan import NoRoute, Plan
+from smtpd_core.threads import Lock
 from smtpd_core.wire.client import Observer
 from smtpd_core.wire.envelope import MailParameters
 
 # Addresses tried in one attempt. RFC 5321 5.1 asks for at least two; more than this only makes a dead domain slow.
 MAX_HOPS = 6
+# Seconds for which a hop that could not be talked to comes after the others: without that every message would wait out
+# the time-out of a dead first server before it reaches the second.
+AILING_SECONDS = 120.0
+MAX_AILING = 10_000
 
 
 class SmtpAgent:
@@ -40,6 +46,8 @@ class SmtpAgent:
         self._manners_of = manners_of
         self._idle = idle
         self._observer = observer
+        self._lock = Lock()
+        self._ailing: dict[Hop, float] = {}
 
     def deliver(self, parcel: Parcel, open_body: OpenBody, now: float) -> list[Outcome]:
         try:
@@ -50,6 +58,28 @@ class SmtpAgent:
 
     def close(self) -> None:
         self._idle.close()
+
+    # Hops that are in trouble
+
+    def in_order(self, hops: tuple[Hop, ...]) -> list[Hop]:
+        """As planned, but those that failed a moment ago last."""
+        if not self._ailing:
+            return list(hops)
+        now = time.monotonic()
+        with self._lock:
+            return sorted(hops, key=lambda hop: self._ailing.get(hop, 0.0) > now)
+
+    def note(self, hop: Hop, is_well: bool) -> None:
+        if is_well and not self._ailing:
+            return
+        now = time.monotonic()
+        with self._lock:
+            self._ailing.pop(hop, None)
+            if is_well:
+                return
+            if len(self._ailing) >= MAX_AILING:
+                self._ailing = {one: until for one, until in self._ailing.items() if until > now}
+            self._ailing[hop] = now + AILING_SECONDS
 
     # Connections
 
@@ -103,7 +133,7 @@ class _Attempt:
         self._done: dict[int, Outcome] = {}
 
     def run(self, plan: Plan) -> list[Outcome]:
-        hops = plan.hops[:MAX_HOPS]
+        hops = self._agent.in_order(plan.hops)[:MAX_HOPS]
         for n, hop in enumerate(hops):
             words, remote = self._at(hop)
             last_hop = n + 1 == len(hops)
@@ -127,7 +157,9 @@ class _Attempt:
             try:
                 conversation, was_kept = self._agent.connect(hop, self._manners, fresh=fresh)
             except Trouble as trouble:
+                self._agent.note(hop, False)
                 return words + [(stop, trouble.word) for stop in stops], remote
+            self._agent.note(hop, True)
             batch = stops[: conversation.rcpt_limit()]
             said = self._transaction(conversation, batch)
             if was_kept and conversation.is_broken and all(w.answer is None and w.step == "mail" for w in said):

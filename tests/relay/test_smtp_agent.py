@@ -179,6 +179,16 @@ def test_a_closed_host_makes_room_for_the_next() -> None:
         assert outcomes[0].remote.startswith("mx2.test")
 
 
+def test_a_host_that_failed_a_moment_ago_comes_after_the_others() -> None:
+    one = GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n"
+    with ScriptedPeer("S: 421 4.3.2 later\n") as busy, ScriptedPeer(PIPE + one + one + QUIT) as peer:
+        agent = agent_for(busy.port, peer.port)
+        for _ in range(2):
+            assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        agent.close()
+        assert busy.sessions == 1
+
+
 def test_after_the_final_dot_no_second_host_is_tried() -> None:
     lost = PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\n-- close"
     with ScriptedPeer(lost) as first, ScriptedPeer(lost) as second:
