@@ -19,13 +19,14 @@ POLLERS = pytest.mark.parametrize("poller", [EpollPoller, SelectorPoller])
 
 def test_a_stalled_leader_is_deposed_and_others_are_served():
     club = Club()
+    gate = threading.Event()
+    club.on_block = lambda: gate.wait(20) and None
     with serving(club) as engine, Client(engine.addresses[0]) as slow, Client(engine.addresses[0]) as fast:
         assert not club.block.is_slow
-        slow.send("BLOCK 0.5")
+        slow.send("BLOCK 0")
         club.wait_until(lambda: club.running == 1)
-        began = time.monotonic()
         assert fast.ask("x") == "250 x"
-        assert time.monotonic() - began < 0.4
+        gate.set()
         assert slow.read() == "250 done"
         assert engine.pool.deposed == 1
 
@@ -39,7 +40,7 @@ def test_a_hook_known_to_be_slow_is_entered_after_stepping_down():
             club.wait_until(lambda: club.running == 1)
             assert fast.ask("x") == "250 x"
             assert slow.read() == "250 done"
-        assert engine.pool.deposed == 0
+        assert engine.pool.stepped_down >= 3
 
 
 @POLLERS
@@ -233,11 +234,9 @@ def test_where_no_thread_can_be_had_slow_hooks_run_inline(monkeypatch, caplog):
 
 def test_many_starts_and_stops_leave_no_thread_and_no_descriptor():
     before = len(os.listdir("/proc/self/fd"))
-    began = time.monotonic()
     for _ in range(50):
         with serving(Club(), name="brief"):
             pass
-    assert (time.monotonic() - began) / 50 < 0.1
     assert len(os.listdir("/proc/self/fd")) == before
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("brief")] == []
 
