@@ -13,13 +13,14 @@ import socket
 import sys
 from collections.abc import Callable
 
-from smtpd_core.net.connection import DONT_WAIT, Connection
+from smtpd_core.net.connection import Connection
 from smtpd_core.net.deadlines import Alarm, Deadlines
 from smtpd_core.net.guard import BLOCKED_554
 from smtpd_core.net.house import House
 from smtpd_core.net.listeners import Listener
 from smtpd_core.net.poller import READ, Poller
 from smtpd_core.net.settings import Peer
+from smtpd_core.net.states import DONT_WAIT
 
 log = logging.getLogger(__name__)
 

@@ -11,44 +11,35 @@ from __future__ import annotations
 
 import logging
 import socket
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from certs.trouble import TlsError
-from smtpd_core.net import proxy_protocol
+from smtpd_core.net import prelude
 from smtpd_core.net.conversation import Conversation, Pause, WaitFor, Wish
 from smtpd_core.net.settings import Door, Peer, TlsSide
+from smtpd_core.net.states import (
+    CLOSE,
+    CLOSED,
+    DONT_WAIT,
+    GO_ON,
+    LINGER,
+    NEED_BYTES,
+    NEED_SLOT,
+    NEW,
+    PROXY,
+    READY,
+    SEND,
+    TALK,
+    UPGRADE,
+    WRITE,
+    Outcome,
+)
 from smtpd_core.threads import HookMeter, Ticket, Turn
 
 if TYPE_CHECKING:
     from smtpd_core.net.house import House
 
 log = logging.getLogger(__name__)
-
-# With it a socket needs no call that makes it non-blocking; where it is missing the reactor makes that call.
-DONT_WAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
-_SEND = DONT_WAIT | getattr(socket, "MSG_NOSIGNAL", 0)
-
-NEED_BYTES, GO_ON, NEED_SLOT = Wish.NEED_BYTES, Wish.GO_ON, Wish.NEED_SLOT
-UPGRADE, CLOSE = Wish.UPGRADE, Wish.CLOSE
-
-
-class After(Enum):
-    """What a turn wants besides the conversation's wishes."""
-
-    WRITE = "output waits for room in the socket"
-    CLOSED = "the conversation is over: close the socket"
-    LINGER = "the same, but the client may still be sending: let it read the last reply first"
-
-
-WRITE, CLOSED, LINGER = After.WRITE, After.CLOSED, After.LINGER
-Outcome = Wish | WaitFor | Pause | After
-
-# Owners of a connection; changed by the leader only.
-READY, PARKED, PAUSED, IN_TURN, WAITING, ON_TICKET, LINGERING, GONE = range(8)
-
-# Stages before the conversation has the word.
-_TALK, _NEW, _PROXY, _HANDSHAKE = range(4)
 
 
 class Connection:
@@ -100,7 +91,7 @@ class Connection:
         self.session_id = session_id
         self.conversation: Conversation | None = None
         self.tls: TlsSide | None = None
-        self.stage = _NEW
+        self.stage = NEW
         self.prefix = b""  # what came of the PROXY header
         self.unsent: bytes = b""
         self.wish: Wish | WaitFor | Pause | None = None  # what comes once `unsent` is sent
@@ -129,9 +120,9 @@ class Connection:
         self.counted_as: str | None = None  # the source under which the guard counts it
 
     @property
-    def prelude(self) -> str:
+    def waits_for(self) -> str:
         """What a connection waits for whose conversation has not the word yet; a key of Timeouts."""
-        return "proxy" if self.stage == _PROXY else "handshake"
+        return "proxy" if self.stage == PROXY else "handshake"
 
     # -- the turn
 
@@ -159,25 +150,25 @@ class Connection:
 
     def _run(self, turn: Turn) -> Outcome:
         if self.is_closing:
-            return self._finish(turn)
+            return self.finish(turn)
         if self.unsent:
             if self.late == "send":
                 self.why = "the client does not read its replies"
-                return self._finish(turn)
+                return self.finish(turn)
             if not self._flush():
-                return self._finish(turn) if self.is_broken else WRITE
-            if self.stage == _TALK:
-                return self._talk(turn, self.wish)
+                return self.finish(turn) if self.is_broken else WRITE
+            if self.stage == TALK:
+                return self.talk(turn, self.wish)
         if self.readable:
             self.readable = False
-            self._read()
-        if self.stage != _TALK:
-            return self._prelude(turn)
+            self.read()
+        if self.stage != TALK:
+            return prelude.go_on(self, turn)
         if self.late:
             self._tell_late()
-        return self._talk(turn, None)
+        return self.talk(turn, None)
 
-    def _talk(self, turn: Turn, wish: Wish | WaitFor | Pause | None) -> Outcome:
+    def talk(self, turn: Turn, wish: Wish | WaitFor | Pause | None) -> Outcome:
         conversation = self.conversation
         assert conversation is not None
         if wish is None:
@@ -185,22 +176,22 @@ class Connection:
             output = conversation.take_output()
             if output:
                 self.spoke = True
-                if not (self._send_raw(output) if self.tls is None else self._send_sealed(output)):
+                if not (self.send_raw(output) if self.tls is None else self._send_sealed(output)):
                     self.wish = wish
-                    return self._finish(turn) if self.is_broken else WRITE
+                    return self.finish(turn) if self.is_broken else WRITE
         if wish is NEED_BYTES:
             if self.half_closed:
-                return self._finish(turn)
+                return self.finish(turn)
             return GO_ON if self.readable else NEED_BYTES
         if wish is CLOSE:
             if self.tls is not None:
                 self.tls.shutdown()
-                if not self._send_raw(self.tls.take_output()):
+                if not self.send_raw(self.tls.take_output()):
                     self.wish = CLOSE
-                    return self._finish(turn) if self.is_broken else WRITE
-            return self._finish(turn)
+                    return self.finish(turn) if self.is_broken else WRITE
+            return self.finish(turn)
         if wish is UPGRADE:
-            self._start_tls()
+            prelude.start_tls(self)
             return NEED_BYTES
         return wish
 
@@ -208,7 +199,7 @@ class Connection:
         self.why = "internal error"
         self.is_broken = True
         try:
-            return self._finish(turn)
+            return self.finish(turn)
         except BaseException:
             log.exception("%s: the conversation failed while closing", self.session_id)
             turn.recover()
@@ -220,7 +211,7 @@ class Connection:
         self.why = late
         self.conversation.overdue(late)
 
-    def _finish(self, turn: Turn) -> Outcome:
+    def finish(self, turn: Turn) -> Outcome:
         """The last call to the conversation. LINGER where our close could destroy a reply that is under way."""
         self.is_closing = True
         if self.conversation is not None:
@@ -233,7 +224,7 @@ class Connection:
 
     # -- bytes
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """One recv, through TLS where it is up, into the conversation. `readable` where there is more at once."""
         batch = self.house.batch_size
         try:
@@ -250,16 +241,16 @@ class Connection:
         self.received += size
         if size == batch:
             self.readable = True
-        if self.stage == _TALK:
+        if self.stage == TALK:
             if self.tls is None:
                 self.conversation.receive(data)  # type: ignore[union-attr]
             else:
                 self.tls.feed(data)
-                self._read_plaintext(self.tls)
+                self.read_plaintext(self.tls)
         else:
-            self._feed_prelude(data)
+            prelude.feed(self, data)
 
-    def _read_plaintext(self, tls: TlsSide) -> None:
+    def read_plaintext(self, tls: TlsSide) -> None:
         assert self.conversation is not None
         try:
             plaintext = tls.read()
@@ -270,7 +261,7 @@ class Connection:
             self.conversation.receive(plaintext)
         if tls.ended:
             self._input_ends(None)
-        self._send_raw(tls.take_output())  # key updates and alerts
+        self.send_raw(tls.take_output())  # key updates and alerts
 
     def _input_ends(self, error: BaseException | None) -> None:
         if self.half_closed:
@@ -285,7 +276,7 @@ class Connection:
     def _send_sealed(self, output: bytes) -> bool:
         """Through TLS where it is up; during the upgrade the last reply still goes plain."""
         assert self.tls is not None
-        if self.stage == _TALK:
+        if self.stage == TALK:
             try:
                 self.tls.write(output)
             except TlsError as error:
@@ -293,9 +284,9 @@ class Connection:
                 self.why = f"connection lost: {error}"
                 return False
             output = self.tls.take_output()
-        return self._send_raw(output)
+        return self.send_raw(output)
 
-    def _send_raw(self, output: bytes) -> bool:
+    def send_raw(self, output: bytes) -> bool:
         """Send; True where all went out. What did not stays in `unsent`."""
         if self.unsent:
             self.unsent += output
@@ -303,7 +294,7 @@ class Connection:
         if not output:
             return True
         try:
-            sent = self.socket.send(output, _SEND)
+            sent = self.socket.send(output, SEND)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -317,114 +308,4 @@ class Connection:
 
     def _flush(self) -> bool:
         output, self.unsent = self.unsent, b""
-        return self._send_raw(output)
-
-    # -- before the conversation: PROXY header, TLS
-
-    def _prelude(self, turn: Turn) -> Outcome:
-        if self.stage == _NEW:
-            return self._begin(turn)
-        if self.late or self.half_closed:
-            self.why = self.why or (f"{self.late} timed out" if self.late else "closed by the client")
-            self.is_broken = True
-            return self._finish(turn)
-        if self.stage == _PROXY:
-            return self._read_proxy_header(turn)
-        return self._shake_hands(turn)
-
-    def _begin(self, turn: Turn) -> Outcome:
-        settings = self.door.settings
-        if settings.proxy_protocol and not self.peer.proxy:
-            self.stage = _PROXY
-            return NEED_BYTES
-        self.conversation = self.house.open_conversation(self.peer, settings, self.session_id)
-        if settings.tls == "implicit":
-            self._start_tls()
-            if self.prefix:
-                self._feed_prelude(self.prefix)
-                self.prefix = b""
-                return self._shake_hands(turn)
-            return NEED_BYTES
-        self.stage = _TALK
-        if self.prefix:
-            self.conversation.receive(self.prefix)
-            self.prefix = b""
-        elif settings.service == "mx" and not self.peer.is_local:
-            self._read()  # early talkers are looked for once, when the greeting is due
-        return self._talk(turn, None)
-
-    def _feed_prelude(self, data: bytes) -> None:
-        if self.stage == _PROXY:
-            self.prefix += data
-        elif self.tls is not None:
-            self.tls.feed(data)
-
-    def _read_proxy_header(self, turn: Turn) -> Outcome:
-        try:
-            found = proxy_protocol.parse(self.prefix)
-        except proxy_protocol.Malformed as error:
-            log.warning("%s: %s: %s", self.session_id, self.peer, error)
-            self.why = str(error)
-            self.is_broken = True
-            return self._finish(turn)
-        if found is None:
-            return NEED_BYTES
-        self.prefix = self.prefix[found.size :]
-        proxy = self.peer.address or "unix"
-        if found.address:
-            self.peer = Peer(found.address, found.port, self.door.settings, self.peer.local, proxy)
-        else:
-            self.peer.proxy = proxy
-        refusal = self.house.admit_source(self)
-        if refusal:
-            self.why = "refused"
-            if not self._send_raw(refusal):
-                self.is_broken = True
-            return self._finish(turn)
-        self.stage = _NEW
-        return self._begin(turn)
-
-    def _start_tls(self) -> None:
-        door = self.door
-        assert self.conversation is not None
-        if door.open_tls_for is not None:
-            self.tls = door.open_tls_for(self.conversation)
-        elif door.open_tls is not None:
-            self.tls = door.open_tls()
-        else:
-            raise RuntimeError(f"listener {door.settings.bind} has no TLS to start")
-        self.stage = _HANDSHAKE
-        self.phase = ""
-
-    def _shake_hands(self, turn: Turn) -> Outcome:
-        """One step. Signing takes about a millisecond without the interpreter lock, so it is entered like a hook;
-        where no slot is free it runs inline, unless a program's own hook chooses the certificate in it."""
-        tls, conversation = self.tls, self.conversation
-        assert tls is not None and conversation is not None
-        meter = self.door.certificate_hook or self.house.handshake_meter
-        entered = turn.enter(meter)
-        if not entered and self.door.certificate_hook is not None:
-            return NEED_SLOT
-        try:
-            is_done = tls.handshake()
-        except TlsError as error:
-            log.info("%s: TLS handshake with %s failed: %s", self.session_id, self.peer, error)
-            self.why = f"TLS handshake failed: {error}"
-            self._send_raw(tls.take_output())
-            return self._finish(turn)
-        finally:
-            if entered:
-                turn.leave(meter)
-        if not self._send_raw(tls.take_output()):
-            self.wish = NEED_BYTES
-            if self.is_broken:
-                return self._finish(turn)
-            if not is_done:
-                return WRITE
-        if not is_done:
-            return GO_ON if self.readable else NEED_BYTES
-        self.stage = _TALK
-        self.phase = ""
-        conversation.tls_is_up(tls.facts)
-        self._read_plaintext(tls)
-        return self._talk(turn, None)
+        return self.send_raw(output)

@@ -19,28 +19,31 @@ from collections.abc import Callable
 from typing import cast
 
 from smtpd_core.net.accepting import Accepting
-from smtpd_core.net.connection import (
+from smtpd_core.net.connection import Connection
+from smtpd_core.net.conversation import Pause, WaitFor
+from smtpd_core.net.deadlines import Alarm, Deadlines
+from smtpd_core.net.house import House
+from smtpd_core.net.listeners import Listener
+from smtpd_core.net.poller import READ, Poller
+from smtpd_core.net.poller import WRITE as WRITABLE
+from smtpd_core.net.states import (
     CLOSED,
     DONT_WAIT,
+    GO_ON,
     GONE,
     IN_TURN,
     LINGER,
     LINGERING,
+    NEED_BYTES,
+    NEED_SLOT,
     ON_TICKET,
     PARKED,
     PAUSED,
     READY,
     WAITING,
     WRITE,
-    Connection,
     Outcome,
 )
-from smtpd_core.net.conversation import Pause, WaitFor, Wish
-from smtpd_core.net.deadlines import Alarm, Deadlines
-from smtpd_core.net.house import House
-from smtpd_core.net.listeners import Listener
-from smtpd_core.net.poller import READ, Poller
-from smtpd_core.net.poller import WRITE as WRITABLE
 from smtpd_core.net.waiting import WaitingList
 from smtpd_core.threads import PollMailbox, Post, ThreadPool, Ticket, Turn
 
@@ -48,8 +51,6 @@ log = logging.getLogger(__name__)
 
 # A turn that ended in another thread, a ticket that is resolved, or something for the leader to do.
 Letter = Connection | Callable[[], None]
-
-NEED_BYTES, GO_ON, NEED_SLOT = Wish.NEED_BYTES, Wish.GO_ON, Wish.NEED_SLOT
 
 # What a refused client may still send before its connection is closed under it.
 _LINGER_BYTES = 262_144
@@ -237,7 +238,7 @@ class Reactor:
         if connection.mask != READ:
             self._arm(connection, READ)
         conversation = connection.conversation
-        what = conversation.waiting_for if conversation is not None and not connection.stage else connection.prelude
+        what = conversation.waiting_for if conversation is not None and not connection.stage else connection.waits_for
         now = self._now
         if what == "data":
             if connection.phase != what:
