@@ -75,6 +75,13 @@ class _ToMailbox(logging.Handler):
         # The mailbox has its own.
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without a lock, which logging from Python 3.13 on takes unasked."""
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             record.msg = record.getMessage()
