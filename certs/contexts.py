@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from certs import binding, policy
@@ -242,8 +243,8 @@ class ClientContext:
         self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         # Opportunistic TLS takes any cipher that OpenSSL thinks fit: the alternative is clear text.
         set_terms(context, wanted.minimum, wanted.ciphers or ("" if wanted.verify else "DEFAULT"))
-        if wanted.plain_groups:
-            binding.set_groups(context, *policy.PLAIN_GROUPS)
+        if wanted.plain_groups and not binding.set_groups(context, *policy.PLAIN_GROUPS):
+            context.set_tmp_ecdh(ec.SECP256R1())  # the one group that pyOpenSSL alone can ask for
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         if wanted.alpn:
             context.set_alpn_protos([one.encode() for one in wanted.alpn])
