@@ -47,10 +47,13 @@ from smtpd_core.server import SmtpServer
 from smtpd_core.server.session import Session
 from smtpd_core.server.verdicts import Accept, Verdict
 from smtpd_core.wire.envelope import Recipient
+from smtpd_core.wire.replies import Reply
 
 log = logging.getLogger(__name__)
 
 _ACCEPT = Accept()
+
+etrn_not_allowed_459 = Reply(459, "4.7.1", "Not allowed to wake the queue of that domain")
 
 
 class Daemon:
@@ -209,6 +212,8 @@ class Daemon:
             **properties(settings),
         )
         server.on_recipient_to(self._judge)
+        if settings.relay.enabled and self._delivery.outbox.delivers:
+            server.on_etrn(self._wake)
         if settings.metrics.bind:
             server.on_receive_command(self.figures.on_receive_command)
             server.on_send_response(self.figures.on_send_response)
@@ -219,6 +224,15 @@ class Daemon:
         """At RCPT: an accept of ours is the rule that lets the outbox take it."""
         assert self._routing is not None
         return self._routing.judge(recipient.address, session.address, session.user_name) or _ACCEPT
+
+    def _wake(self, session: Session, node: str) -> Verdict:
+        """ETRN (RFC 1985), for whoever may relay to the domain: what waits for it is tried now."""
+        assert self._routing is not None and self._delivery is not None
+        domain = node.removeprefix("@")
+        if self._routing.judge(f"postmaster@{domain}", session.address, session.user_name) is not None:
+            return etrn_not_allowed_459
+        count = self._delivery.outbox.try_now(domain)
+        return Accept(Reply(250, "2.0.0", f"Queuing for {domain} started, {count} messages") if count else None)
 
     def _has_account(self, user: str) -> bool:
         return self.accounts is not None and self.accounts.account(user) is not None
