@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import signal
 import smtplib
 import subprocess
 import sys
@@ -168,3 +169,20 @@ def test_send_and_module_work_from_the_shell(tmp_path: Path) -> None:
         assert b"you@example.test: 250 2.0.0" in sent.stdout
         assert b"C: STARTTLS" in sent.stderr
         assert content_of(daemon.wait_for(1)[0].read_bytes()) == b"Subject: hi\r\n\r\n.\r\nlast\r\n"
+
+
+def test_two_receiving_processes_lose_and_double_nothing(tmp_path: Path) -> None:
+    config = tmp_path / "smtpd.toml"
+    config.write_text("[threads]\nprocesses = 2\n")
+    shares = letters(400)
+    promised: dict[int, bytes] = {}
+    with DaemonProcess(tmp_path / "state", "--config", str(config)) as daemon:
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            sending = [clients.submit(send_all, daemon.address, share, promised) for share in shares]
+            daemon.signal(signal.SIGHUP)
+            for one in sending:
+                one.result()
+        assert len(promised) == 400, "a reload sends no session away"
+        found = by_number(daemon.wait_for(400))
+        assert daemon.stop() == 0
+    assert {number: [content] for number, content in promised.items()} == found
