@@ -5,7 +5,8 @@ Rule 1: no I/O here. advance() goes on until a wish; an event whose verdict has 
 Rule 2: without a hook an event costs one attribute test. Nothing is built, formatted or logged for nobody.
 Rule 3: 250 after content means that the hook and every keeping said yes.
 Thread: the turn of the connection.
-Not here: what a message goes through at its end (reception.py), logging in (login.py), order and syntax (wire).
+Not here: what is asked at each command (policy.py), logging in (logging_in.py), a message's way to its 250
+(reception.py), order and syntax (wire).
 """
 
 from __future__ import annotations
@@ -18,20 +19,16 @@ from typing import Any, Final
 from certs.facts import TlsFacts
 from smtpd_core.accounts import Account
 from smtpd_core.accounts.certificate import certified_identity
-from smtpd_core.accounts.senders import SenderRule, may_send_as
 from smtpd_core.net import ListenerSettings, Peer
 from smtpd_core.net.conversation import Pause, Turn, WaitFor, Wish
-from smtpd_core.server import reception
-from smtpd_core.server.client_facts import believe
+from smtpd_core.server import logging_in, policy, reception
 from smtpd_core.server.hooks import Hook
 from smtpd_core.server.house import House
-from smtpd_core.server.login import Answer, account_of, acting, answer_of_program, answer_of_store
 from smtpd_core.server.observers import Witness
 from smtpd_core.server.reception import KnownOrigin, Reception
-from smtpd_core.server.session import Session, Transaction
-from smtpd_core.server.verdicts import Accept, Redirect, Refuse, said_instead
+from smtpd_core.server.session import Session
+from smtpd_core.server.verdicts import Accept, Refuse, said_instead
 from smtpd_core.wire import replies
-from smtpd_core.wire.envelope import Recipient
 from smtpd_core.wire.events import (
     AWAITING_VERDICT,
     ENDED,
@@ -83,24 +80,20 @@ _WAITING_FOR = {
 
 _NO_SLOT: Final = Wish.NEED_SLOT
 
-too_many_messages_451 = Reply(451, "4.7.1", "Too many messages from your address; try again later")
-not_your_address_553 = Reply(553, "5.7.1", "Not an address of yours")
-not_that_identity_535 = Reply(535, "5.7.8", "Not an identity of yours")
-
 
 class Dialogue:
     """Implements smtpd_core.net.conversation.Conversation."""
 
     __slots__ = (
-        "_account",
         "_event",
-        "_failure_told",
         "_is_stopping",
         "_late",
-        "_login_user",
         "_steps_left",
+        "account",
         "content",
+        "failure_told",
         "house",
+        "login_user",
         "origin",
         "protocol",
         "session",
@@ -121,12 +114,12 @@ class Dialogue:
         self.content: Reception | None = None
         self.witness: Witness | None = None
         self.origin: KnownOrigin | None = None  # until the client's standing changes
-        self._account: Account | None = None
-        self._login_user = ""
+        self.account: Account | None = None
+        self.login_user = ""
         self._event: Event | None = None
         self._late = ""
         self._is_stopping = False
-        self._failure_told = False
+        self.failure_told = False
         self._steps_left = 2
         if listener.xclient_from and peer.address in house.trusted[listener]:
             protocol.client_is_trusted = True
@@ -314,7 +307,7 @@ class Dialogue:
         self.house.report(self.session, hook.name, error)
         return False, replies.hook_failed_451
 
-    def _decide(self, hook: Hook | None, turn: Turn, usual: Reply, *arguments: Any) -> Wish | None:
+    def decide(self, hook: Hook | None, turn: Turn, usual: Reply, *arguments: Any) -> Wish | None:
         """The whole of an event that only a hook decides."""
         if hook is None:
             self.protocol.accept()
@@ -329,34 +322,7 @@ class Dialogue:
             self.protocol.refuse(reply)
         return None
 
-    # -- events: connection and hello
-
-    def _connected(self, event: Connected, turn: Turn) -> Wish | None:
-        peer = self.session.peer
-        if self.protocol.has_input and self.session.listener.service == "mx" and not peer.is_local:
-            self.protocol.refuse(replies.early_talker_554)
-            return None
-        hook = self.house.slots.on_accept_connection
-        if hook is None:
-            self.protocol.accept()
-            return None
-        verdict = self.ask(hook, turn, replies.accept_failed_421)
-        if verdict is _NO_SLOT:
-            return Wish.NEED_SLOT
-        accepted, reply = self.judge(hook, verdict, self.protocol.settings.greeting)
-        if accepted:
-            self.protocol.accept(reply)
-        else:
-            self.protocol.refuse(replies.accept_failed_421 if reply is replies.hook_failed_451 else reply)
-        return None
-
-    def _hello(self, event: Hello, turn: Turn) -> Wish | None:
-        self.origin = None
-        hook = self.house.slots.on_hello
-        if hook is None:
-            self.protocol.accept()
-            return None
-        return self._decide(hook, turn, replies.ok_250, event.domain)
+    # -- events: TLS
 
     def _start_tls(self, event: StartTls, turn: Turn) -> None:
         self.protocol.accept()
@@ -364,87 +330,6 @@ class Dialogue:
     def _upgrade(self, event: Upgrade, turn: Turn) -> Wish:
         self._event = None
         return Wish.UPGRADE
-
-    def _client_facts(self, event: ClientFacts, turn: Turn) -> None:
-        believe(self.session, event)
-        self.origin = None
-        self.protocol.accept()
-
-    # -- events: the transaction
-
-    def _mail_from(self, event: MailFrom, turn: Turn) -> Wish | None:
-        house, session, protocol = self.house, self.session, self.protocol
-        sender = event.reverse_path
-        reply = house.why_no_mail()
-        if reply is not None:
-            protocol.refuse(reply)
-            return None
-        rule = house.sender_rule
-        if rule is not SenderRule.OFF and session.user is not None and not may_send_as(session.user, sender):
-            log.warning("%s: user %s sends as <%s>", session.id, session.user.user_name, sender)
-            if rule is SenderRule.ENFORCE:
-                protocol.refuse(not_your_address_553)
-                return None
-        hook = house.slots.on_mail_from
-        if hook is not None:
-            verdict = self.ask(hook, turn, replies.hook_failed_451, sender, event.parameters)
-            if verdict is _NO_SLOT:
-                return Wish.NEED_SLOT
-            if isinstance(verdict, Redirect) and len(verdict.addresses) == 1:
-                sender = verdict.addresses[0]
-            else:
-                accepted, reply = self.judge(hook, verdict, replies.sender_250)
-                if not accepted:
-                    protocol.refuse(reply)
-                    return None
-        if house.guard.settings.messages_per_period and not house.guard.may_send(session.address, time.monotonic()):
-            protocol.refuse(too_many_messages_451)
-            return None
-        session.transaction = Transaction(sender, event.parameters)
-        protocol.accept(reply)
-        return None
-
-    def _rcpt_to(self, event: RcptTo, turn: Turn) -> Wish | None:
-        session, house = self.session, self.house
-        transaction = session.transaction
-        assert transaction is not None
-        recipient = event.recipient
-        hook = house.slots.on_recipient_to
-        if hook is not None:
-            return self._ask_about_recipient(hook, transaction, recipient, turn)
-        reply = house.why_not_this_recipient(session, recipient.address, False) if house.keepings else None
-        if reply is None:
-            transaction.recipients.append(recipient)
-            self.protocol.accept()
-        else:
-            self.protocol.refuse(reply)
-        return None
-
-    def _ask_about_recipient(
-        self, hook: Hook, transaction: Transaction, recipient: Recipient, turn: Turn
-    ) -> Wish | None:
-        verdict = self.ask(hook, turn, replies.hook_failed_451, recipient)
-        if verdict is _NO_SLOT:
-            return Wish.NEED_SLOT
-        if isinstance(verdict, Redirect) and verdict.addresses:
-            accepted, reply = True, None
-            wanted = [Recipient(one, recipient.notify, recipient.orcpt) for one in verdict.addresses]
-        else:
-            accepted, reply = self.judge(hook, verdict, replies.recipient_250)
-            wanted = [recipient]
-        permitted = verdict is not None  # an explicit yes is the rule that lets a client relay
-        if accepted:
-            for one in wanted:
-                refusal = self.house.why_not_this_recipient(self.session, one.address, permitted)
-                if refusal is not None:
-                    accepted, reply = False, refusal
-                    break
-        if accepted:
-            transaction.recipients.extend(wanted)
-            self.protocol.accept(reply)
-        else:
-            self.protocol.refuse(reply)
-        return None
 
     def _transaction_reset(self, event: TransactionReset, turn: Turn) -> None:
         if self.content is not None:
@@ -455,7 +340,7 @@ class Dialogue:
         self.content = None
         self.session.transaction = None
 
-    # -- events: content
+    # -- events: the transaction's end, content
 
     def _content_begins(self, event: ContentBegins, turn: Turn) -> None:
         transaction = self.session.transaction
@@ -497,122 +382,25 @@ class Dialogue:
             self.content.drop()
         self._end_transaction()
 
-    # -- events: logging in
-
-    def _need_secret(self, event: NeedSecret, turn: Turn) -> Wish | None:
-        house, session, protocol = self.house, self.session, self.protocol
-        if not turn.enter(house.login_meter):
-            return Wish.NEED_SLOT
-        try:
-            if not house.guard.begin_login(session.address, event.user, time.monotonic()):
-                protocol.supply(None)
-                return None
-            answer = self._find_secret(event)
-        finally:
-            turn.leave(house.login_meter)
-        if answer.refusal is not None:
-            if not answer.refusal.is_permanent:
-                house.guard.login_not_judged(session.address, event.user)
-            protocol.refuse(answer.refusal)
-        else:
-            self._login_user, self._account = event.user, answer.account
-            protocol.supply(answer.secret)
-        return None
-
-    def _find_secret(self, event: NeedSecret) -> Answer:
-        house = self.house
-        hook = house.slots.on_authenticate
-        where = "on_authenticate"
-        try:
-            if hook is not None:
-                answer = answer_of_program(hook.function(self.session, reception.login_of(event)), event)
-                if answer is not None:
-                    return answer
-            where = "the account store"
-            return answer_of_store(house.accounts, event)
-        except Exception as error:
-            house.report(self.session, where, error)
-            return Answer(refusal=replies.login_unavailable_454)
-
-    def _authenticated(self, event: Authenticated, turn: Turn) -> Wish | None:
-        house, session, protocol = self.house, self.session, self.protocol
-        known = self._account
-        account: Account | Reply | None = known
-        if known is None or event.acts_as not in ("", known.user_name):
-            if not turn.enter(house.login_meter):
-                return Wish.NEED_SLOT
-            try:
-                account = known or account_of(house.accounts, event.identity)
-                if isinstance(account, Account):
-                    account = acting(house.accounts, account, event.acts_as)
-            except Exception as error:
-                house.report(session, "the account store", error)
-                account = replies.login_unavailable_454
-            finally:
-                turn.leave(house.login_meter)
-        self._account = None
-        if isinstance(account, Reply):
-            house.guard.login_not_judged(session.address, self._login_user)
-            protocol.refuse(account)
-            return None
-        if account is None:
-            protocol.refuse(not_that_identity_535)
-            return None
-        house.guard.login_succeeded(session.address, self._login_user)
-        session.user = account
-        if account.user_name != event.identity:
-            log.info("%s: %s acts as %s", session.id, event.identity, account.user_name)
-        if self.witness is not None:
-            self.witness.note("user", account.user_name)
-        protocol.accept()
-        return None
-
-    def _auth_failed(self, event: AuthFailed, turn: Turn) -> Pause | None:
-        """The answer waits longer with each failure, so that guessing is slow; no thread waits with it."""
-        self._account = None
-        if not self._failure_told:
-            self._failure_told = True
-            delay = self.house.guard.login_delay(self.session.address, event.user, time.monotonic())
-            if delay > 0:
-                return Pause(delay)
-        self._failure_told = False
-        self.protocol.refuse()
-        return None
-
-    # -- events: the rest
-
-    def _verify(self, event: Verify, turn: Turn) -> Wish | None:
-        return self._decide(self.house.slots.on_verify, turn, replies.ok_250, event.text)
-
-    def _expand(self, event: Expand, turn: Turn) -> Wish | None:
-        return self._decide(self.house.slots.on_expand, turn, replies.ok_250, event.text)
-
-    def _etrn(self, event: Etrn, turn: Turn) -> Wish | None:
-        return self._decide(self.house.slots.on_etrn, turn, replies.ok_250, event.text)
-
-    def _custom(self, event: CustomCommand, turn: Turn) -> Wish | None:
-        hook = self.house.commands.functions.get(event.verb)
-        return self._decide(hook, turn, replies.ok_250, event.argument)
-
 
 _ACTIONS: dict[type, Callable[[Dialogue, Any, Turn], Wish | WaitFor | Pause | None]] = {
-    Connected: Dialogue._connected,
-    Hello: Dialogue._hello,
+    Connected: policy.connected,
+    Hello: policy.hello,
     StartTls: Dialogue._start_tls,
     Upgrade: Dialogue._upgrade,
-    ClientFacts: Dialogue._client_facts,
-    MailFrom: Dialogue._mail_from,
-    RcptTo: Dialogue._rcpt_to,
+    ClientFacts: policy.client_facts,
+    MailFrom: policy.mail_from,
+    RcptTo: policy.rcpt_to,
     TransactionReset: Dialogue._transaction_reset,
     ContentBegins: Dialogue._content_begins,
     BodyChunk: Dialogue._body_chunk,
     ContentEnds: Dialogue._content_ends,
     ContentDropped: Dialogue._content_dropped,
-    NeedSecret: Dialogue._need_secret,
-    Authenticated: Dialogue._authenticated,
-    AuthFailed: Dialogue._auth_failed,
-    Verify: Dialogue._verify,
-    Expand: Dialogue._expand,
-    Etrn: Dialogue._etrn,
-    CustomCommand: Dialogue._custom,
+    NeedSecret: logging_in.need_secret,
+    Authenticated: logging_in.authenticated,
+    AuthFailed: logging_in.auth_failed,
+    Verify: policy.verify,
+    Expand: policy.expand,
+    Etrn: policy.etrn,
+    CustomCommand: policy.custom,
 }

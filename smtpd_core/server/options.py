@@ -16,7 +16,7 @@ from smtpd_core.net import Guard, GuardSettings
 from smtpd_core.server import hooks
 
 if TYPE_CHECKING:
-    from smtpd_core.server.server import SmtpServer
+    from smtpd_core.server.component import Component
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,14 +59,14 @@ class Option(Generic[T]):
     @overload
     def __get__(self, server: None, owner: type) -> Option[T]: ...
     @overload
-    def __get__(self, server: SmtpServer, owner: type) -> T: ...
-    def __get__(self, server: SmtpServer | None, owner: type) -> Option[T] | T:
+    def __get__(self, server: Component, owner: type) -> T: ...
+    def __get__(self, server: Component | None, owner: type) -> Option[T] | T:
         if server is None:
             return self
         value: T = server._values.get(self.name, self.default)
         return value
 
-    def __set__(self, server: SmtpServer, value: T) -> None:
+    def __set__(self, server: Component, value: T) -> None:
         if self.check is not None:
             value = self.check(self.name, value)
         server._change(self, value)
@@ -77,7 +77,7 @@ class EventSlot:
 
     __slots__ = ("_server", "name")
 
-    def __init__(self, server: SmtpServer, name: str) -> None:
+    def __init__(self, server: Component, name: str) -> None:
         self._server = server
         self.name = name
 
@@ -110,11 +110,11 @@ class EventOption:
     @overload
     def __get__(self, server: None, owner: type) -> EventOption: ...
     @overload
-    def __get__(self, server: SmtpServer, owner: type) -> EventSlot: ...
-    def __get__(self, server: SmtpServer | None, owner: type) -> EventOption | EventSlot:
+    def __get__(self, server: Component, owner: type) -> EventSlot: ...
+    def __get__(self, server: Component | None, owner: type) -> EventOption | EventSlot:
         return self if server is None else EventSlot(server, self.name)
 
-    def __set__(self, server: SmtpServer, function: Callable[..., Any] | None) -> None:
+    def __set__(self, server: Component, function: Callable[..., Any] | None) -> None:
         server._set_hook(self.name, function.function if isinstance(function, EventSlot) else function)
 
 

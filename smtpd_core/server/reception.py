@@ -20,7 +20,6 @@ from smtpd_core.draft import Draft
 from smtpd_core.net.conversation import Turn, WaitFor, Wish
 from smtpd_core.server.hooks import Hook
 from smtpd_core.server.keeping import Keeping
-from smtpd_core.server.login import Login
 from smtpd_core.server.message import Message
 from smtpd_core.server.received import loops, missing_headers, origin_line, protocol_name, received_line
 from smtpd_core.server.session import Transaction
@@ -28,7 +27,6 @@ from smtpd_core.server.verdicts import Redirect
 from smtpd_core.threads import Ticket
 from smtpd_core.wire import replies
 from smtpd_core.wire.envelope import Envelope, Origin, Recipient
-from smtpd_core.wire.events import NeedSecret
 from smtpd_core.wire.replies import Reply
 
 if TYPE_CHECKING:
@@ -40,10 +38,6 @@ log = logging.getLogger(__name__)
 _DRAFTED, _HOOK_TICKET, _KEEPING = range(3)
 
 too_late_451 = Reply(451, "4.3.0", "It could not be kept in time; try again later")
-
-
-def login_of(event: NeedSecret) -> Login:
-    return Login(event)
 
 
 class Reception:

@@ -91,7 +91,7 @@ def test_many_clients_and_a_hook_that_blocks():
 
     sent = {
         f"{client}-{number}@a.test": b"".join(
-            b"%s\r\n" % bytes(chance.choices(b".abc ", k=chance.randrange(80))) for _ in range(chance.randrange(200))
+            b"%s\r\n" % bytes(chance.choices(b".abc ", k=chance.randrange(80))) for _ in range(chance.randrange(1, 200))
         )
         for client in range(12)
         for number in range(10)
