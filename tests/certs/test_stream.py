@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
+import weakref
 
 import pytest
 
@@ -132,3 +134,17 @@ def test_the_standard_librarys_ssl_is_served(contexts: ServerContexts, version: 
     client.write(b"NOOP\r\n")
     server.feed(out.read())
     assert server.read() == b"NOOP\r\n"
+
+
+def test_a_stream_that_is_dropped_frees_its_memory_at_once(contexts: ServerContexts) -> None:
+    """No cycle: thousands of connections can't wait for the collector."""
+    gc.disable()
+    try:
+        server, client = contexts.stream(), ClientContext().stream("mx.test")
+        shake_hands(server, client)
+        _ = server.facts
+        alive = weakref.ref(server._connection)
+        del server
+        assert alive() is None
+    finally:
+        gc.enable()

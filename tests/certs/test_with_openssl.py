@@ -222,3 +222,15 @@ def test_a_server_for_old_devices_serves_them(leaf: Pair) -> None:
     finally:
         made.close()
     assert "221 2.0.0 bye" in told
+
+
+def test_a_client_that_has_to_guess_again_is_asked_for_its_name_once(leaf: Pair) -> None:
+    """A group that we don't take makes a second ClientHello (RFC 8446 4.1.4), with the name in it again."""
+    asked: list[str] = []
+    made = Driver(ServerContexts(leaf, choose=asked.append))
+    try:
+        told = s_client(made, "-groups", "X448:P-256", "-tls1_3")
+    finally:
+        made.close()
+    assert "221 2.0.0 bye" in told
+    assert asked == ["mx.test"]
