@@ -20,8 +20,10 @@ from pathlib import Path
 
 from relay.intake import Intake
 from relay.mail import Body, Message, Outcome, Recipient, Result, Settlement, Stop
+from relay.queue_reader import SqliteReader
 from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
+from relay.view import Filter
 from smtpd_core.draft import Draft, new_id
 from smtpd_core.threads import Mailbox, Ticket
 from smtpd_core.wire.envelope import Envelope, MailParameters, Origin
@@ -131,9 +133,7 @@ def a_message(number: int) -> tuple[Message, Sequence[Stop]]:
 def queue_costs(folder: Path, count: int) -> None:
     rows = {}
     for size in (1000, count):
-        queue = SqliteQueue(folder / f"queue-{size}.db") if not (folder / str(size)).mkdir() else None
-        assert queue is not None
-        queue.close()
+        (folder / str(size)).mkdir()
         queue = SqliteQueue(folder / str(size) / "queue.db")
         started = time.perf_counter()
         fill(queue, size)
@@ -168,6 +168,13 @@ def costs(queue: SqliteQueue, size: int) -> dict[str, float]:
             parcels += timed("claim (1 of a destination)", 1, lambda d=one, n=now: queue.claim(d, 1, n, 600))  # type: ignore[operator]
         ends = [Settlement(one, (Outcome(0, Result.RELAYED, 250, at=now),)) for one in parcels]
         timed("settle (batches of 20)", 20, lambda e=ends, n=now: queue.settle_all(e, n))
+    # Both queues hold the same number for this one, whatever else they hold.
+    alone = [(one, [Stop(0, of[0].recipient, "mx:alone.test")]) for one, of in (a_message(n) for n in range(200))]
+    queue.add(alone, "alone", 1, time.time())
+    reader = SqliteReader(queue.path)
+    for _ in range(20):
+        timed("list of one destination", 200, lambda: list(reader.messages(Filter(destination="mx:alone.test"), 9e9)))
+    reader.close()
     return {name: statistics.median(several) for name, several in samples.items()}
 
 

@@ -84,6 +84,13 @@ class Server:
         if not self.port:
             raise RuntimeError(f"the server did not start: exit code {self.process.wait()}")
 
+    def kill_one(self, chance: random.Random) -> None:
+        """One of the processes that the master started, if there are any: the others go on."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        started = children.read_text().split() if children.exists() else []
+        if started:
+            os.kill(int(chance.choice(started)), signal.SIGKILL)
+
     def kill(self) -> None:
         """The whole process group at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -161,6 +168,8 @@ def run(state: Path, rounds: int, seed: int, options: list[str]) -> Verdict:
         for one in clients:
             one.start()
         stop.wait(chance.uniform(0.02, 0.8))
+        server.kill_one(chance)
+        stop.wait(chance.uniform(0.0, 0.4))
         server.kill()
         stop.set()
         for one in clients:
@@ -176,13 +185,30 @@ def run(state: Path, rounds: int, seed: int, options: list[str]) -> Verdict:
     )  # fmt: skip
 
 
+def several_processes(folder: Path, count: int) -> list[str]:
+    """The words that make the server run `count` receivers."""
+    config = folder / "several.toml"
+    config.write_text(
+        f"""hostname = "mx.ledger.test"
+[threads]
+processes = {count}
+[domains."ledger.test"]
+deliver = "maildir:{folder}/state/mail"
+users = "any"
+"""
+    )
+    return ["--config", str(config)]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.kill", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    chosen, options = parser.parse_known_args()
+    parser.add_argument("--processes", type=int, default=1, help="receivers beside a relay process, if more than one")
+    chosen = parser.parse_args()
     print(f"{chosen.rounds} rounds, seed {chosen.seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
+        options = several_processes(Path(folder), chosen.processes) if chosen.processes > 1 else []
         verdict = run(Path(folder) / "state", chosen.rounds, chosen.seed, options)
     print(verdict)
     for name in ("lost", "delivered_though_refused", "mangled"):
