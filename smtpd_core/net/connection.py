@@ -53,6 +53,7 @@ class Connection:
         "due",
         "fd",
         "half_closed",
+        "hello_is_answered",
         "house",
         "is_broken",
         "is_closing",
@@ -98,6 +99,7 @@ class Connection:
         self.readable = False
         self.received = 0
         self.half_closed = False
+        self.hello_is_answered = False  # the heavy step of the TLS handshake is done
         self.is_broken = False
         self.is_closing = False
         self.spoke = False

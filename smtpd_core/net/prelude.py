@@ -107,13 +107,14 @@ def start_tls(connection: Connection) -> None:
 
 
 def _shake_hands(connection: Connection, turn: Turn) -> Outcome:
-    """One step. Signing takes about a millisecond without the interpreter lock, so it is entered like a hook;
-    where no slot is free it runs inline, unless a program's own hook chooses the certificate in it."""
+    """One step. The one that answers the client's hello signs, which takes about a millisecond without the interpreter
+    lock, so it is entered like a hook; where no slot is free it runs inline, unless a program's own hook chooses the
+    certificate in it. The others are too short to be handed over."""
     tls, conversation = connection.tls, connection.conversation
     assert tls is not None and conversation is not None
     meter = connection.door.certificate_hook or connection.house.handshake_meter
-    entered = turn.enter(meter)
-    if not entered and connection.door.certificate_hook is not None:
+    entered = not connection.hello_is_answered and turn.enter(meter)
+    if not entered and not connection.hello_is_answered and connection.door.certificate_hook is not None:
         return NEED_SLOT
     try:
         is_done = tls.handshake()
@@ -125,7 +126,10 @@ def _shake_hands(connection: Connection, turn: Turn) -> Outcome:
     finally:
         if entered:
             turn.leave(meter)
-    if not connection.send_raw(tls.take_output()):
+    output = tls.take_output()
+    if output:
+        connection.hello_is_answered = True
+    if not connection.send_raw(output):
         connection.wish = NEED_BYTES
         if connection.is_broken:
             return connection.finish(turn)
