@@ -19,7 +19,7 @@ from smtpd_core.server.observers import DebugLog, Transcripts
 from smtpd_core.server.received import Clock
 from smtpd_core.server.session import Session
 from smtpd_core.threads import HookMeter
-from smtpd_core.wire.replies import Reply, no_such_recipient_550, nothing_keeps_mail_554
+from smtpd_core.wire.replies import Reply, hook_failed_451, no_such_recipient_550, nothing_keeps_mail_554, storage_452
 from smtpd_core.wire.settings import ProtocolSettings
 
 log = logging.getLogger(__name__)
@@ -63,26 +63,38 @@ class House:
         slots = self.slots
         self.is_watched = bool(self.debug or self.transcripts or slots.on_receive_command or slots.on_send_response)
 
-    def why_no_mail(self) -> Reply | None:
+    def why_no_mail(self, session: Session) -> Reply | None:
         """Asked at MAIL."""
         if not self.keepings:
             return nothing_keeps_mail_554 if self.slots.on_message_received is None else None
-        for keeping in self.keepings:
-            refusal = keeping.has_room()
-            if refusal is not None:
-                return refusal
+        try:
+            for keeping in self.keepings:
+                refusal = keeping.has_room()
+                if refusal is not None:
+                    return refusal
+        except Exception as error:
+            return self.keeping_failed(session, error)
         return None
+
+    def keeping_failed(self, session: Session, error: Exception) -> Reply:
+        """A keeping raised: trouble with the disk is 452 4.3.1, everything else a mistake that is reported."""
+        if isinstance(error, OSError):
+            log.error("%s: keeping mail: %s", session.id, error)
+            return storage_452
+        self.report(session, "keeping mail", error)
+        return hook_failed_451
 
     def why_not_this_recipient(self, session: Session, address: str, permitted: bool) -> Reply | None:
         """Store first, then outbox, which is relaying: for users, for trusted networks, or by an explicit rule."""
         if not self.keepings:
             return None
-        if self.store is not None and self.store.holds(address):
-            return None
-        if self.outbox is None:
-            return no_such_recipient_550
-        if not self.outbox.holds(address):
-            return no_such_recipient_550
+        try:
+            if self.store is not None and self.store.holds(address):
+                return None
+            if self.outbox is None or not self.outbox.holds(address):
+                return no_such_recipient_550
+        except Exception as error:
+            return self.keeping_failed(session, error)
         if permitted or session.user is not None or not session.address or session.address in self.relay_from:
             return None
         return relaying_denied_550

@@ -81,7 +81,7 @@ def client_facts(dialogue: Dialogue, event: ClientFacts, turn: Turn) -> None:
 def mail_from(dialogue: Dialogue, event: MailFrom, turn: Turn) -> Wish | None:
     house, session, protocol = dialogue.house, dialogue.session, dialogue.protocol
     sender = event.reverse_path
-    reply = house.why_no_mail()
+    reply = house.why_no_mail(session)
     if reply is not None:
         protocol.refuse(reply)
         return None

@@ -112,7 +112,10 @@ class Reception:
         if self._stage == _HOOK_TICKET:
             return self._hook_ticket_came(dialogue)
         if self._envelope is None:
-            refusal = self._seal(dialogue)
+            try:
+                refusal = self._seal(dialogue)
+            except OSError as error:  # a large draft's file can't be read
+                refusal = self._house.keeping_failed(dialogue.session, error)
             if refusal is not None:
                 return self._refuse(dialogue, refusal)
         hook = self._house.slots.on_message_received
@@ -212,7 +215,10 @@ class Reception:
         if len(keepings) == 1:
             return self._hand_over(keepings[0], envelope, dialogue)
         store, outbox = keepings
-        local = tuple(one for one in envelope.recipients if store.holds(one.address))
+        try:
+            local = tuple(one for one in envelope.recipients if store.holds(one.address))
+        except Exception as error:
+            return self._refuse(dialogue, self._house.keeping_failed(dialogue.session, error))
         away = tuple(one for one in envelope.recipients if one not in local)
         if not away or not local:
             return self._hand_over(store if local else outbox, envelope, dialogue)
@@ -230,9 +236,7 @@ class Reception:
             ticket = keeping.keep(envelope, draft)
         except Exception as error:
             draft.close()
-            if not isinstance(error, OSError):
-                self._house.report(dialogue.session, "keeping", error)
-            return self._refuse(dialogue, _reply_for(error))
+            return self._refuse(dialogue, self._house.keeping_failed(dialogue.session, error))
         self._ticket = ticket
         if ticket.is_resolved:
             return self._kept(dialogue)

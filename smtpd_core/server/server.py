@@ -269,6 +269,8 @@ class SmtpServer(Component):
             elif name == "guard":
                 self._change_guard()
             elif option.takes is not AT_START:
+                if name in ("store", "outbox") and self.active and isinstance(value, Living) and value.start():
+                    self._started_keepings.append(value)
                 self._set_house()
                 if option.takes is NEXT_CONNECTION:
                     self._renew_dialects()

@@ -183,6 +183,21 @@ def test_what_could_not_be_kept_is_not_promised(trouble, reply):
     assert talk.say("NOOP") == "250 2.0.0 Ok"
 
 
+@pytest.mark.parametrize("trouble, reply", [(OSError(5, "I/O error"), "452 4.3.1"), (KeyError("a bug"), "451 4.3.0")])
+@pytest.mark.parametrize("method, commands", [("has_room", 1), ("holds", 2), ("keep", 3)])
+def test_a_keeping_that_raises_is_answered_wherever_it_raises(method, commands, trouble, reply):
+    def fail(*arguments):
+        raise trouble
+
+    store = Memory()
+    setattr(store, method, fail)
+    talk = Talk(store=store).greet()
+    said = [talk.say(line) for line in ("MAIL FROM:<>", "RCPT TO:<b@b.test>", "DATA")[:commands]]
+    if method == "keep":
+        said.append(talk.say(*LETTER))
+    assert said[-1].startswith(reply) and talk.say("NOOP") == "250 2.0.0 Ok"
+
+
 def test_a_ticket_withdrawn_in_time_is_451():
     store = Memory(slow=True)
     talk = Talk(store=store).to_content()

@@ -147,6 +147,30 @@ def test_hooks_limits_and_stores_change_while_it_runs():
     assert (len(first.kept), len(second.kept)) == (1, 1)
 
 
+class Living(Memory):
+    def __init__(self):
+        super().__init__()
+        self.life = []
+
+    def start(self):
+        self.life.append("started")
+        return len(self.life) == 1
+
+    def stop(self, timeout):
+        self.life.append("stopped")
+        return True
+
+
+def test_the_server_starts_and_stops_what_keeps_its_mail():
+    first, second, mine = Living(), Living(), Living()
+    mine.start()
+    with serve(store=first, outbox=mine) as server:
+        server.store = second
+        assert second.life == ["started"]
+    assert first.life == second.life == ["started", "stopped"]
+    assert mine.life == ["started", "started"]  # it ran already: somebody else stops it
+
+
 # -- leaks and times
 
 
