@@ -18,18 +18,14 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from certs.files import PairFiles
-from certs.issue import ensure_self_signed
-from certs.policy import ClientCertificates, ServerPolicy
 from certs.renewal import Renewal
 from certs.stream import TlsStream
 from relay.outbox import Outbox
 from smtpd_core.accounts import AccountStore
 from smtpd_core.accounts.extras import ExtraMissing
+from smtpd_core.app.certificates import pair_files, tls_terms, utc_now
 from smtpd_core.app.figures import Figures, as_text
 from smtpd_core.app.keeping import Logged
 from smtpd_core.app.load import BadSettings
@@ -334,37 +330,6 @@ def properties(settings: Settings) -> dict[str, Any]:
         "restrict_senders": accounts.sender_rule,
         "case_insensitive": accounts.case_insensitive,
     }
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-def pair_files(settings: Settings) -> list[PairFiles]:
-    """Where the certificates of the settings lie; a self-signed one is made at first start. Raises OSError."""
-    tls = settings.tls
-    if tls.certificate:
-        files = [PairFiles(tls.certificate, tls.key, _secret(tls.password_file))]
-    else:
-        certificate, key = ensure_self_signed(Path(settings.state) / "tls", settings.hostname)
-        files = [PairFiles(str(certificate), str(key))]
-    for host in tls.host:
-        files.append(PairFiles(host.certificate, host.key, _secret(host.password_file), names=(host.name,)))
-    return files
-
-
-def tls_terms(settings: Settings) -> dict[str, Any]:
-    """Versions, and what is asked of clients."""
-    tls = settings.tls
-    return {
-        "policy": ServerPolicy(minimum=tls.minimum),  # type: ignore[arg-type]
-        "clients": ClientCertificates(tls.clients, tls.client_ca, tls.client_crl),  # type: ignore[arg-type]
-    }
-
-
-def _secret(path: str) -> str:
-    """The first line of a file, "" without one. Raises OSError."""
-    return Path(path).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r") if path else ""
 
 
 # -- what a reload can't change

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 
+from smtpd_core.app.certificates import verdict_on_certificates
 from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.plan import explain
 from smtpd_core.app.routing import Routing
@@ -22,15 +23,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     try:
         settings = checked(options.config)
+        certificate_faults, certificate_warnings = verdict_on_certificates(settings)
+        if certificate_faults:
+            raise BadSettings([f"{options.config}: {fault}" for fault in certificate_faults])
     except BadSettings as bad:
         if not options.json:
             raise
         print(json.dumps({"faults": bad.faults, "warnings": [], "plan": []}, indent=2))
         return 2
+    doubts = [*warnings(settings), *certificate_warnings]
     if options.json:
-        print(json.dumps({"faults": [], "warnings": warnings(settings), "plan": explain(settings)}, indent=2))
+        print(json.dumps({"faults": [], "warnings": doubts, "plan": explain(settings)}, indent=2))
         return 0
-    for line in warnings(settings):
+    for line in doubts:
         print(f"{options.config}: {line}", file=sys.stderr)
     print("\n".join(explain(settings)))
     return 0

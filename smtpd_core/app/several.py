@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from certs.trouble import CertificateError
 from smtpd_core.accounts.extras import ExtraMissing
-from smtpd_core.app.build import Daemon, complete, pair_files
+from smtpd_core.app.build import Daemon, complete
+from smtpd_core.app.certificates import pair_files
 from smtpd_core.app.load import BadSettings
 from smtpd_core.app.logs import start_log
 from smtpd_core.app.processes import LEAVE, Master, Role, Ward
