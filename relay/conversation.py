@@ -13,20 +13,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
-from collections.abc import Iterator
 
 from certs.facts import TlsFacts
 from relay.hop import Hop, Load, Manners, TlsLevel, TlsStream, TlsTrouble, Trouble, Word
+from relay.transaction import Transaction
 from smtpd_core.wire.answers import Answer, BrokenAnswer
-from smtpd_core.wire.client import Answered, Client, Observer, Step, mail_parameters, rcpt_parameters
+from smtpd_core.wire.client import Answered, Client, Observer, Step
 from smtpd_core.wire.sasl.client import SaslError, chosen
-from smtpd_core.wire.stuffing import LineEnds
 
-# Commands sent before their answers are read: a group this small fits any socket buffer in both directions, so that
-# two ends that both only write can't lock each other (RFC 2920 3.1).
-GROUP = 100
-# Content up to this rides in one send with the envelope where the hop offers CHUNKING and PIPELINING.
-SMALL = 16_384
 # Bytes of replies read at a time; the buffer is allocated whole for every read.
 REPLIES = 8_192
 # How long one send may block before a reply is looked for; a hop that says 552 and stops reading is heard then.
@@ -57,7 +51,7 @@ class Conversation:
         self.facts: TlsFacts | None = None
         self.delivered = 0
         self.opened = time.monotonic()
-        self._is_unfinished = False  # a transaction was begun and not ended: RSET before the next, if one comes
+        self.is_unfinished = False  # a transaction was begun and not ended: RSET before the next, if one comes
         self._socket: socket.socket | None = None
         self._tls: TlsStream | None = None
         self._seconds = -1.0
@@ -102,11 +96,11 @@ class Conversation:
     def _hello(self) -> None:
         manners, client = self.manners, self.client
         client.hello(manners.hello, extended=manners.extended)
-        answered = self._answer(manners.times.hello)
+        answered = self.answer(manners.times.hello)
         if answered.answer.is_permanent and manners.extended and not manners.lmtp:
             # 5xx to EHLO: an old server; whatever needs an extension finds out that there is none.
             client.hello(manners.hello, extended=False)
-            answered = self._answer(manners.times.hello)
+            answered = self.answer(manners.times.hello)
         if not answered.answer.is_positive:
             raise Trouble(Step.HELLO.value, "", answered.answer)
 
@@ -121,7 +115,7 @@ class Conversation:
                 raise Trouble("tls", f"{self.hop} {why}, which its route requires")
             return
         self.client.starttls()
-        answered = self._answer(self.manners.times.tls)
+        answered = self.answer(self.manners.times.tls)
         if not answered.answer.is_positive:
             raise TlsTrouble("tls", "", answered.answer)
         if self.client.has_unread:
@@ -168,7 +162,7 @@ class Conversation:
         except SaslError as error:
             raise Trouble(Step.AUTH.value, f"log-in at {self.hop}: {error}") from None
         client.log_in(mechanism)
-        answered = self._answer(manners.times.mail)
+        answered = self.answer(manners.times.mail)
         if client.login_error:
             raise Trouble(Step.AUTH.value, f"log-in at {self.hop}: {client.login_error}")
         if not answered.answer.is_positive:
@@ -199,137 +193,10 @@ class Conversation:
     def deliver(self, load: Load) -> list[Word]:
         """One transaction: the last word on each recipient, in their order. Never raises Trouble; is_broken tells
         whether the connection is of use afterwards."""
-        words: list[Word | None] = [None] * len(load.recipients)
-        try:
-            self._transact(load, words)
-        except Trouble as trouble:
-            self.is_broken = True
-            for n, word in enumerate(words):
-                if word is None:
-                    words[n] = trouble.word
-        return [word or Word("content", None, "no answer") for word in words]
-
-    def _transact(self, load: Load, words: list[Word | None]) -> None:
-        client, extensions = self.client, self.client.extensions
         self.delivered += 1
-        if self._is_unfinished:
-            self._reset()
-        pipelining = "PIPELINING" in extensions
-        is_binary = load.body == "BINARYMIME"
-        chunking = (self.manners.chunking or is_binary) and "CHUNKING" in extensions
-        try:
-            client.mail(
-                load.sender,
-                mail_parameters(load.parameters, extensions, size=load.size, body=load.body, utf8=load.utf8),
-            )
-        except ValueError as error:
-            self._all(words, Word(Step.MAIL.value, Answer(553, "5.1.7", str(error))))
-            return
-        if not pipelining and not self._mail_is_taken(words):
-            return
-        if pipelining and chunking and load.size <= SMALL and len(load.recipients) <= GROUP and not client.lmtp:
-            self._in_one_send(load, words)
-            return
-        for at in range(0, len(load.recipients), GROUP):
-            last = at + GROUP >= len(load.recipients)
-            self._rcpts(load, words, at, pipelining)
-            if pipelining:
-                if last and not chunking:
-                    client.data()
-                if at == 0:
-                    self._mail_is_taken(words)
-                self._rcpt_answers(words, min(GROUP, len(load.recipients) - at))
-        self._content(load, words, pipelining, chunking)
+        return Transaction(self, load).run()
 
-    def _mail_is_taken(self, words: list[Word | None]) -> bool:
-        answered = self._answer(self.manners.times.mail)
-        if answered.answer.is_positive:
-            self._is_unfinished = True
-            return True
-        self._all(words, Word(Step.MAIL.value, answered.answer))
-        return False
-
-    def _rcpts(self, load: Load, words: list[Word | None], at: int, pipelining: bool) -> None:
-        dsn = self.client.extensions
-        for n, recipient in enumerate(load.recipients[at : at + GROUP], at):
-            try:
-                self.client.rcpt(recipient.address, rcpt_parameters(recipient, dsn))
-            except ValueError as error:
-                # The place is kept, so that numbers stay the recipients' own.
-                self.client.rcpt("", "")
-                words[n] = words[n] or Word(Step.RCPT.value, Answer(553, "5.1.3", str(error)))
-            if not pipelining:
-                self._rcpt_answers(words, 1)
-
-    def _rcpt_answers(self, words: list[Word | None], count: int) -> None:
-        for _ in range(count):
-            answered = self._answer(self.manners.times.rcpt)
-            if not answered.answer.is_positive and words[answered.number] is None:
-                words[answered.number] = Word(Step.RCPT.value, answered.answer)
-
-    def _in_one_send(self, load: Load, words: list[Word | None]) -> None:
-        """Envelope and a small content in one group: one round trip for the message (RFC 3030 4.2)."""
-        self._rcpts(load, words, 0, True)
-        self.client.chunk(b"".join(_as_sent(load, SMALL)), last=True)
-        self._mail_is_taken(words)
-        self._rcpt_answers(words, len(load.recipients))
-        self._last_word(words)
-
-    def _content(self, load: Load, words: list[Word | None], pipelining: bool, chunking: bool) -> None:
-        client, times = self.client, self.manners.times
-        nobody = all(word is not None for word in words)
-        if chunking:
-            if not nobody:
-                self._chunks(load, words)
-            return
-        if not pipelining:
-            if nobody:
-                return
-            client.data()
-        answered = self._answer(times.data)
-        if answered.answer.code != 354:
-            self._all(words, Word(Step.DATA.value, answered.answer))
-            return
-        if not nobody:
-            for piece in load.pieces(self.manners.window):
-                client.content(piece)
-                if client.pending >= SMALL:
-                    self._flush(times.block)
-                    self._early_word()
-        # With nobody to deliver to, a lone dot ends it, and its answer means nothing (RFC 2920 3.1).
-        client.end_content()
-        self._last_word(words)
-
-    def _chunks(self, load: Load, words: list[Word | None]) -> None:
-        held = b""
-        for piece in _as_sent(load, self.manners.window):
-            if held:
-                self.client.chunk(held, last=False)
-                self._flush(self.manners.times.block)
-                answered = self._answer(self.manners.times.content)
-                if not answered.answer.is_positive:
-                    self._all(words, Word(Step.CONTENT.value, answered.answer))
-                    return
-            held = piece
-        self.client.chunk(held, last=True)
-        self._last_word(words)
-
-    def _last_word(self, words: list[Word | None]) -> None:
-        client = self.client
-        dsn = "DSN" in client.extensions
-        if not client.lmtp:
-            answered = self._answer(self.manners.times.content)
-            # A refusal may be of the command (503: nobody was accepted), which ends nothing.
-            self._is_unfinished = not answered.answer.is_positive
-            self._all(words, Word(Step.CONTENT.value, answered.answer, "", dsn))
-            return
-        self._is_unfinished = False
-        while client.owed:
-            answered = self._answer(self.manners.times.content)
-            if words[answered.number] is None:
-                words[answered.number] = Word(Step.CONTENT.value, answered.answer, "", dsn)
-
-    def _early_word(self) -> None:
+    def early_word(self) -> None:
         """A hop may refuse while the content goes out (421, 552): it is heard now, not after the last gigabyte."""
         self._look()
         try:
@@ -339,12 +206,12 @@ class Conversation:
         if answered is not None:
             raise Trouble(Step.CONTENT.value, "", answered.answer)
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         self.client.reset()
-        answered = self._answer(self.manners.times.reset)
+        answered = self.answer(self.manners.times.reset)
         if not answered.answer.is_positive:
             raise Trouble(Step.MAIL.value, f"{self.hop} refused RSET: {answered.answer}")
-        self._is_unfinished = False
+        self.is_unfinished = False
 
     def is_alive(self) -> bool:
         """Whether a kept connection still is of use: nothing was said or closed meanwhile. Never blocks."""
@@ -356,31 +223,25 @@ class Conversation:
             self.is_broken = True
         return not self.is_broken and not self.client.has_unread
 
-    @staticmethod
-    def _all(words: list[Word | None], word: Word) -> None:
-        for n, known in enumerate(words):
-            if known is None:
-                words[n] = word
-
     # Bytes
 
     def _positive(self, step: Step, seconds: float) -> Answered:
-        answered = self._answer(seconds)
+        answered = self.answer(seconds)
         if not answered.answer.is_positive:
             raise Trouble(step.value, "", answered.answer)
         return answered
 
-    def _answer(self, seconds: float) -> Answered:
+    def answer(self, seconds: float) -> Answered:
         """Send what is to be sent and read the next answer, within `seconds`."""
         client = self.client
         if client.has_output:
-            self._flush(seconds)
+            self.flush(seconds)
         step = client.owed_step.value
         deadline = time.monotonic() + seconds
         try:
             while (answered := client.next_answer()) is None:
                 if client.has_output:  # a log-in goes on
-                    self._flush(seconds)
+                    self.flush(seconds)
                 self._receive(deadline, step)
         except BrokenAnswer as error:
             raise Trouble(step, f"{self.hop}: {error}") from None
@@ -426,7 +287,7 @@ class Conversation:
             raise Trouble(Step.UNASKED.value, f"{self.hop}: {error.strerror or error}") from None
         self._take_in(data, Step.UNASKED.value)
 
-    def _flush(self, seconds: float) -> None:
+    def flush(self, seconds: float) -> None:
         output = self.client.take_output()
         if self._tls is not None:
             self._tls.write(output)
@@ -466,7 +327,7 @@ class Conversation:
                 sent = self._socket.send(view)
             except TimeoutError:
                 if self.client.owed == 0 and self._tls is None:
-                    self._early_word()
+                    self.early_word()
                 continue
             if sent == len(view):
                 return
@@ -495,23 +356,10 @@ class Conversation:
         try:
             if not self.is_broken:
                 self.client.quit()
-                self._answer(self.manners.times.quit)
+                self.answer(self.manners.times.quit)
         except (Trouble, OSError):
             pass  # all that was to be said is said; the other side may have gone first
         finally:
             self._socket.close()
             self._socket = None
             self.is_broken = True
-
-
-def _as_sent(load: Load, size: int) -> Iterator[bytes]:
-    """The content for chunks: as it is where it was declared binary, else without bare CR or LF (RFC 3030 3)."""
-    if load.body == "BINARYMIME":
-        yield from load.pieces(size)
-        return
-    line_ends = LineEnds()
-    for piece in load.pieces(size):
-        if mended := line_ends.mended(piece):
-            yield mended
-    if rest := line_ends.rest():
-        yield rest

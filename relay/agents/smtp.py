@@ -161,7 +161,13 @@ class _Attempt:
                 return words + [(stop, trouble.word) for stop in stops], remote
             self._agent.note(hop, True)
             batch = stops[: conversation.rcpt_limit()]
-            said = self._transaction(conversation, batch)
+            try:
+                said = self._transaction(conversation, batch)
+            except BaseException:
+                # The body could not be read to its end: cut off without a final dot, it counts for nothing there.
+                conversation.is_broken = True
+                conversation.close()
+                raise
             if was_kept and conversation.is_broken and all(w.answer is None and w.step == "mail" for w in said):
                 # The hop closed a resting connection just now; nothing was begun, so a new one is no second attempt.
                 conversation.close()

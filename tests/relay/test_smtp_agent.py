@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import tracemalloc
 from dataclasses import replace
@@ -76,7 +77,7 @@ MISBEHAVIOUR = [
     ("refused greeting", "S: 554 5.3.2 no mail here\n", ("failed", 554, "5.3.2"), "host"),
     ("busy greeting", "S: 421 4.3.2 full\n", ("deferred", 421, "4.3.2"), "host"),
     ("closes at once", "-- close", ("deferred", 0, "4.4.2"), "host"),
-    ("resets at once", "-- reset", ("deferred", 0, "4.4.2"), "host"),
+    ("resets after the hello", "S: 220 x\nC: EHLO\n-- reset", ("deferred", 0, "4.4.2"), "host"),
     ("says nothing", "-- hang", ("deferred", 0, "4.4.2"), "host"),
     ("speaks HTTP", "S: HTTP/1.1 400 Bad Request\n-- hang", ("deferred", 0, "4.4.2"), "host"),
     ("cut in the greeting", "-- say 220 pe\n-- close", ("deferred", 0, "4.4.2"), "host"),
@@ -165,6 +166,22 @@ def test_a_refusal_in_mid_content_is_heard_before_the_content_ends() -> None:
     content = b"Subject: big\r\n\r\n" + b"x" * 70 + b"\r\n" + (b"y" * 76 + b"\r\n") * 400_000
     outcomes = deliver(PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nS: 552 5.3.4 too big\n-- hang", content=content)
     assert told(outcomes) == [("failed", 552, "5.3.4")]
+
+
+def test_a_body_that_can_not_be_read_to_its_end_is_cut_off_without_a_final_dot() -> None:
+    class Torn(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 100_000:
+                raise OSError("bad sector")
+            return super().read(size)
+
+    torn = b"Subject: x\r\n\r\n" + b"y" * 200_000 + b"\r\n"
+    with ScriptedPeer(PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 ok\n") as peer:
+        agent = agent_for(peer.port)
+        with pytest.raises(OSError, match="bad sector"):
+            agent.deliver(parcel("bob@there.test", content=torn), lambda: Torn(torn), 5.0)
+        agent.close()
+    assert peer.contents == []
 
 
 def test_a_closed_host_makes_room_for_the_next() -> None:
