@@ -12,7 +12,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from smtpd_core.app.load import nearest
 from smtpd_core.app.settings import Listener, Settings
+from smtpd_core.wire.extensions import EXTENSIONS
+from smtpd_core.wire.sasl.mechanisms import MECHANISMS
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
@@ -79,6 +82,19 @@ def _names(settings: Settings) -> Iterator[Fault]:
             yield f'domains."{name}"', "no domain name"
     if not settings.state:
         yield "state", "a directory is needed"
+
+
+def _protocol(settings: Settings) -> Iterator[Fault]:
+    for name in settings.accounts.mechanisms:
+        if name.upper() not in MECHANISMS:
+            yield (
+                "accounts.mechanisms",
+                f"{name!r} is none of {', '.join(MECHANISMS)}{nearest(name.upper(), MECHANISMS)}",
+            )
+    known = [one.keyword for one in EXTENSIONS]
+    for name in settings.limits.without:
+        if name.upper() not in known:
+            yield "limits.without", f"{name!r} is no extension that could be left out{nearest(name.upper(), known)}"
 
 
 def _networks(settings: Settings) -> Iterator[Fault]:
@@ -275,6 +291,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Fault]], ...] = (
     _names,
     _counts,
     _listeners,
+    _protocol,
     _networks,
     _open_relay,
     _certificates,

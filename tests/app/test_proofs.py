@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import signal
@@ -149,8 +150,11 @@ def test_a_trace_shows_write_then_sync_then_250(tmp_path: Path) -> None:
             client.sendmail("ann@example.test", ["bob@example.test"], b"Subject: x\r\n\r\nthe-content-to-look-for\r\n")
         daemon.wait_for(1)
         # The wrapper passes no signal on; the daemon is its child.
-        subprocess.run(["pkill", "-TERM", "-P", str(daemon.process.pid)], check=True)  # type: ignore[union-attr]
-        assert daemon.process is not None and daemon.process.wait(20) == 0
+        assert daemon.process is not None
+        wrapper_pid = daemon.process.pid
+        children = Path(f"/proc/{wrapper_pid}/task/{wrapper_pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        assert daemon.process.wait(20) == 0
     calls = trace.read_text().splitlines()
     written = next(n for n, line in enumerate(calls) if "the-content-to-look-for" in line and "write" in line)
     promised = next(n for n, line in enumerate(calls) if "queued as" in line and "sendto" in line)

@@ -12,7 +12,7 @@ from smtpd_core.app.cli import main
 from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.plan import explain
 from smtpd_core.app.sanity import bad_address, faults, warnings
-from smtpd_core.app.settings import EMBEDDED, Accounts, Domain, Listener, Relay, Settings, Tls
+from smtpd_core.app.settings import EMBEDDED, Accounts, Domain, Limits, Listener, Relay, Settings, Tls
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -53,6 +53,8 @@ def test_the_embedded_defaults_are_sane(tmp_path: Path) -> None:
         (replace(EMBEDDED, domains={"a.test": Domain(deliver="maildir:{home}")}), "only {user} and {domain}"),
         (replace(EMBEDDED, domains={"a.test": Domain(users=("accounts",))}), '"accounts" needs [accounts] store'),
         (replace(EMBEDDED, domains={"a test": Domain()}), "no domain name"),
+        (replace(EMBEDDED, accounts=Accounts(mechanisms=("PLAINN",))), "'PLAINN' is none of"),
+        (replace(EMBEDDED, limits=Limits(without=("CHUNKNG",))), "did you mean CHUNKING?"),
         (replace(EMBEDDED, hostname="a b"), "hostname: 'a b' is no host name"),
         (replace(EMBEDDED, umask="9"), "umask: '9' is no octal number"),
         (replace(EMBEDDED, state="/etc/passwd"), "state: /etc/passwd is no directory"),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import signal
 import smtplib
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from smtpd_core.app.cli import main
 from smtpd_core.app.figures import METRICS
-from tests.app.daemon import DaemonProcess
+from tests.app.daemon import ROOT, DaemonProcess
 
 
 def fetch(daemon: DaemonProcess, path: str) -> tuple[int, str]:
@@ -102,3 +108,31 @@ def test_the_watch_port_is_for_this_machine(tmp_path: Path) -> None:
     daemon = configured(tmp_path, '[metrics]\nbind = "0.0.0.0:9125"\n')
     with pytest.raises(AssertionError, match=r"ended with 2[\s\S]*figures are for this machine"):
         daemon.start()
+
+
+def test_top_shows_the_server_in_a_terminal_and_ends_with_an_interrupt(tmp_path: Path) -> None:
+    with configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
+        send_one(daemon)
+        daemon.wait_for_log("delivered to")
+        line = next(one for one in daemon.output.read_text().splitlines() if one.startswith("watching "))
+        address = line.split("/")[2]
+        command = [sys.executable, "-m", "smtpd_core", "top", "--interval", "0.1s", address]
+        terminal, ours = pty.openpty()
+        surroundings = {**os.environ, "PYTHONPATH": str(ROOT)}
+        top = subprocess.Popen(command, stdout=ours, stderr=ours, stdin=ours, env=surroundings)
+        os.close(ours)
+        shown = b""
+        while shown.count(b"\x1b[H") < 3:
+            shown += os.read(terminal, 4096)
+        top.send_signal(signal.SIGINT)
+        assert top.wait(10) == 130
+        os.close(terminal)
+        assert b"maildir delivered 1" in shown and b"(0.0/s)" in shown
+
+        plain = subprocess.run([*command, "--once"], capture_output=True, env=surroundings)
+        assert plain.returncode == 0 and b"\x1b" not in plain.stdout and b"takes mail" in plain.stdout
+
+
+def test_top_of_nobody_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", "127.0.0.1:1"]) == 1
+    assert "127.0.0.1:1" in capsys.readouterr().err
