@@ -35,6 +35,9 @@ class Disk:
 
     def write_at(self, descriptor: int, data: bytes, offset: int) -> None:
         """Replace bytes in place (the published position, which no promise rests on)."""
+        if hasattr(os, "pwrite"):
+            os.pwrite(descriptor, data, offset)
+            return
         os.lseek(descriptor, offset, os.SEEK_SET)
         os.write(descriptor, data)
 

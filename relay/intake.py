@@ -409,8 +409,10 @@ class Reading:
 
     def pread(self, length: int, offset: int) -> bytes:
         """Bytes of the file; what the disk can't read is given as zeros, which no checksum takes for a record."""
-        os.lseek(self._descriptor, offset, os.SEEK_SET)
         try:
+            if hasattr(os, "pread"):
+                return os.pread(self._descriptor, length, offset)
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
             return os.read(self._descriptor, length)
         except OSError as error:
             if length > 4096:
