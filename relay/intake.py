@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from relay import segment
 from relay.bell import Bell
@@ -23,7 +21,9 @@ from relay.envelope_form import unpack
 from relay.mail import Body, Message, Stop
 from relay.queue import Queue
 from relay.resends import Resends
-from relay.spool import Position, Spool, body_path, position_of
+from relay.segment_reading import Reading
+from relay.spool import Spool
+from relay.spool_files import Found, Position, body_path, found_in, lock_path, position_of
 from smtpd_core.threads import Loop, Mailbox, start_loop
 from smtpd_core.wire.envelope import Envelope
 
@@ -47,23 +47,6 @@ LOOK_AROUND = 5.0
 
 # The destination of a recipient for whom routing raised.
 UNROUTABLE = "unroutable:"
-
-_SEGMENT = re.compile(r"(?P<name>[0-9A-Z]+)-(?P<number>\d{8})(\.upto-(?P<upto>\d+))?\.seg\Z")
-
-
-@dataclass(slots=True)
-class Found:
-    """One segment file in the spool's directory. `upto` is set for a suspect one."""
-
-    name: str
-    number: int
-    path: str
-    upto: int | None
-
-    @property
-    def key(self) -> str:
-        """Its name in the queue; the same before and after it became suspect."""
-        return f"{self.name}-{self.number:08d}"
 
 
 class Intake:
@@ -180,20 +163,20 @@ class Intake:
             if self._spool is not None and name == self._spool.name and not self._spool.is_stopped:
                 count += self._import_live(several, position)
                 continue
-            lock_path = Spool.path_of_lock(self.directory, name)
-            lock = self._disk.lock(lock_path)
+            path = lock_path(self.directory, name)
+            lock = self._disk.lock(path)
             if lock is None:
-                count += self._import_live(several, self._published(lock_path))
+                count += self._import_live(several, self._published(path))
                 continue
             try:
                 count += self._import_orphans(name, several)
-                self._disk.remove(lock_path)
+                self._disk.remove(path)
             finally:
                 self._disk.close(lock)
         return count
 
-    def _published(self, lock_path: str) -> Position | None:
-        with open(lock_path, "rb") as file:
+    def _published(self, path: str) -> Position | None:
+        with open(path, "rb") as file:
             return position_of(file.read(64))
 
     def _import_live(self, several: list[Found], position: Position | None) -> int:
@@ -364,61 +347,3 @@ class Intake:
     def _aside_path(self, name: str) -> str:
         os.makedirs(self.aside, mode=0o700, exist_ok=True)
         return os.path.join(self.aside, name)
-
-
-def found_in(directory: str) -> dict[str, list[Found]]:
-    """All segments in a spool's directory by the name of their spool, oldest first."""
-    found: dict[str, list[Found]] = {}
-    for file in sorted(os.listdir(directory)):
-        match = _SEGMENT.match(file)
-        if match is not None:
-            upto = int(match["upto"]) if match["upto"] else None
-            one = Found(match["name"], int(match["number"]), os.path.join(directory, file), upto)
-            found.setdefault(one.name, []).append(one)
-        elif file.endswith(".lock"):
-            found.setdefault(file.removesuffix(".lock"), [])
-    return found
-
-
-class Reading:
-    """An open segment."""
-
-    __slots__ = ("_descriptor", "found", "mark")
-
-    def __init__(self, found: Found, descriptor: int, mark: bytes) -> None:
-        self.found, self._descriptor, self.mark = found, descriptor, mark
-
-    @classmethod
-    def of(cls, found: Found) -> Reading | None:
-        """None where the file has neither a good header nor a good first record."""
-        reading = cls(found, os.open(found.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), b"")
-        mark = segment.mark_of(reading.pread(segment.HEADER_SIZE, 0))
-        if mark is None:
-            # The first record repeats the mark, and its checksum proves it.
-            first = next(segment.scan(reading.pread, b"", segment.HEADER_SIZE, reading.size), None)
-            if not isinstance(first, segment.Record):
-                reading.close()
-                return None
-            mark = reading.pread(16, segment.HEADER_SIZE)
-        reading.mark = mark
-        return reading
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self._descriptor).st_size
-
-    def pread(self, length: int, offset: int) -> bytes:
-        """Bytes of the file; what the disk can't read is given as zeros, which no checksum takes for a record."""
-        try:
-            if hasattr(os, "pread"):
-                return os.pread(self._descriptor, length, offset)
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
-            return os.read(self._descriptor, length)
-        except OSError as error:
-            if length > 4096:
-                return b"".join(self.pread(min(4096, length - done), offset + done) for done in range(0, length, 4096))
-            log.error("intake: %s at %d: %s", self.found.path, offset, error)
-            return bytes(max(0, min(length, self.size - offset)))
-
-    def close(self) -> None:
-        os.close(self._descriptor)

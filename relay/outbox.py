@@ -36,7 +36,8 @@ from relay.queue_sqlite import SqliteQueue
 from relay.relaying import Customs, Relaying
 from relay.resends import Resends, from_submission
 from relay.route import Routes, mailbox
-from relay.spool import Durability, Figures, Spool, always_synced
+from relay.spool import Durability, Spool, always_synced
+from relay.spool_figures import Figures
 from relay.view import Filter, Status
 from smtpd_core.draft import Draft
 from smtpd_core.threads import Ticket

@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import struct
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -27,6 +26,8 @@ from relay import segment
 from relay.disk import Disk
 from relay.envelope_form import pack
 from relay.resends import Resends
+from relay.spool_figures import Figures
+from relay.spool_files import Position, body_path, bytes_in, lock_path, position_bytes, segment_path, suspect_path
 from smtpd_core.draft import Draft, new_id
 from smtpd_core.threads import Mailbox, Ticket, resolve_all, start_loop
 from smtpd_core.wire.envelope import Envelope
@@ -60,13 +61,6 @@ class SpoolStopped(OSError):
     """The spool takes nothing any more."""
 
 
-class Position(NamedTuple):
-    """How far this process's spool is synced: `offset` bytes of segment `number`; earlier segments are complete."""
-
-    number: int
-    offset: int
-
-
 class _Entry(NamedTuple):
     ticket: Ticket
     lead: bytes
@@ -79,25 +73,6 @@ class _Entry(NamedTuple):
 
 def always_synced(envelope: Envelope) -> Durability:
     return Durability.SYNCED
-
-
-class Figures:
-    """What the commit loop did so far. Written there, read by whoever is curious."""
-
-    __slots__ = ("bytes", "commits", "largest_group", "longest_sync", "messages", "sync_seconds")
-
-    def __init__(self) -> None:
-        self.commits = self.messages = self.bytes = self.largest_group = 0
-        self.sync_seconds = self.longest_sync = 0.0
-
-    def note(self, group: int, size: int, seconds: float) -> None:
-        """One commit."""
-        self.commits += 1
-        self.messages += group
-        self.bytes += size
-        self.largest_group = max(self.largest_group, group)
-        self.sync_seconds += seconds
-        self.longest_sync = max(self.longest_sync, seconds)
 
 
 class Spool:
@@ -136,7 +111,7 @@ class Spool:
         os.makedirs(self.bodies, mode=0o700, exist_ok=True)
         # Ids sort by time, so segments of all processes sort by age.
         self.name = new_id()
-        lock = self._disk.lock(self.path_of_lock(self.directory, self.name))
+        lock = self._disk.lock(lock_path(self.directory, self.name))
         assert lock is not None, "a spool's name is new, so nobody else can hold its lock"
         self._lock = lock
         self._descriptor = -1
@@ -150,14 +125,6 @@ class Spool:
         self._stopping = False
         self._loop = start_loop("spool-commit", self._commit_for_ever)
         self._bodies_loop = start_loop("spool-bodies", self._keep_bodies_for_ever)
-
-    @staticmethod
-    def path_of_lock(directory: str, name: str) -> str:
-        return os.path.join(directory, f"{name}.lock")
-
-    @staticmethod
-    def path_of_segment(directory: str, name: str, number: int) -> str:
-        return os.path.join(directory, f"{name}-{number:08d}.seg")
 
     # What the server calls.
 
@@ -339,7 +306,7 @@ class Spool:
         number = self.position.number + 1
         mark = segment.new_mark()
         first = segment.header(mark)
-        path = self.path_of_segment(self.directory, self.name, number)
+        path = segment_path(self.directory, self.name, number)
         descriptor = self._disk.create(path)
         try:
             if self._disk.append(descriptor, [first]) != len(first):
@@ -383,7 +350,7 @@ class Spool:
         if self._descriptor < 0:
             return
         number, offset = self.position
-        path = self.path_of_segment(self.directory, self.name, number)
+        path = segment_path(self.directory, self.name, number)
         steps: tuple[Callable[[], None], ...] = (
             lambda: self._disk.rename(path, suspect_path(path, offset)),
             lambda: self._disk.sync_directory(self.directory),
@@ -446,7 +413,7 @@ class Spool:
         """Measure the directory and the disk."""
         self._unlooked = 0
         try:
-            used = _bytes_in(self.directory) + _bytes_in(self.bodies)
+            used = bytes_in(self.directory) + bytes_in(self.bodies)
             free = self._disk.free(self.directory)
         except OSError as error:
             log.error("spool %s can't measure its directory: %s", self.name, error)
@@ -457,43 +424,3 @@ class Spool:
                 "spool %s %s: %d bytes spooled of %d, %d bytes free, floor %d",
                 self.name, "is full" if self._is_full else "has room again", used, self.limit, free, self.free_floor,
             )  # fmt: skip
-
-
-def body_path(directory: str, name: str, id: str) -> str:
-    """Where the body of message `id`, promised by the spool `name`, lies."""
-    return os.path.join(directory, "bodies", f"{name}-{id}")
-
-
-def suspect_path(path: str, offset: int) -> str:
-    """The name of a segment that is good up to `offset` only."""
-    return f"{path.removesuffix('.seg')}.upto-{offset}.seg"
-
-
-_POSITION = struct.Struct("<QQQQ")
-_ALL_ONES = (1 << 64) - 1
-
-
-def position_bytes(position: Position) -> bytes:
-    """A position as it lies in the lock file: its numbers and their complements, so that a torn one is seen."""
-    number, offset = position
-    return _POSITION.pack(number, offset, number ^ _ALL_ONES, offset ^ _ALL_ONES)
-
-
-def position_of(data: bytes) -> Position | None:
-    """The inverse of position_bytes; None where it is torn or not written yet."""
-    if len(data) != _POSITION.size:
-        return None
-    number, offset, not_number, not_offset = _POSITION.unpack(data)
-    return Position(number, offset) if (not_number, not_offset) == (number ^ _ALL_ONES, offset ^ _ALL_ONES) else None
-
-
-def _bytes_in(directory: str) -> int:
-    total = 0
-    with os.scandir(directory) as entries:
-        for one in entries:
-            try:
-                if one.is_file(follow_symlinks=False):
-                    total += one.stat(follow_symlinks=False).st_size
-            except FileNotFoundError:
-                pass  # intake removed it meanwhile
-    return total

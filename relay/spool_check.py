@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from relay import segment
 from relay.disk import Disk
 from relay.envelope_form import unpack
-from relay.intake import Found, Reading, found_in
-from relay.spool import Spool, body_path, position_of
+from relay.segment_reading import Reading
+from relay.spool_files import Found, body_path, found_in, lock_path, position_of
 from relay.view import Fault
 
 
@@ -22,7 +22,7 @@ def spool_faults(directory: str | os.PathLike[str]) -> list[Fault]:
     found: list[Fault] = []
     for name, several in found_in(folder).items() if os.path.isdir(folder) else ():
         disk = Disk()
-        path = Spool.path_of_lock(folder, name)
+        path = lock_path(folder, name)
         lock = disk.lock(path) if os.path.exists(path) else None
         position = None
         if lock is not None:

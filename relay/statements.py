@@ -27,6 +27,8 @@ MIGRATIONS: tuple[str, ...] = (
         trace BLOB NOT NULL,
         content BLOB
     );
+    CREATE INDEX messages_by_age ON messages (arrived, size);   -- totals need not read the messages
+    CREATE INDEX messages_with_file ON messages (id) WHERE file = 1;
     CREATE TABLE recipients (
         message INTEGER NOT NULL,
         number INTEGER NOT NULL,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from relay.spool import Spool
+from relay.spool_files import segment_path
 from tests.support.spooling import ENVELOPE, draft, imported, kept, refused
 
 
@@ -37,7 +38,7 @@ def test_a_full_file_system_refuses_and_takes_again_once_there_is_room(small: Pa
     assert isinstance(ticket.outcome, OSError) and ticket.outcome.errno == errno.ENOSPC
     assert 10 <= promised <= 20
     assert spool.has_room() is not None
-    segment = Path(Spool.path_of_segment(spool.directory, spool.name, 1))
+    segment = Path(segment_path(spool.directory, spool.name, 1))
     assert segment.stat().st_size == spool.position.offset
     subprocess.run(["mount", "-o", "remount,size=4m", small], check=True)
     kept(spool.promise(draft(spool, b"x" * 50_000, "LAST"), ENVELOPE))

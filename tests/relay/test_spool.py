@@ -14,7 +14,8 @@ from relay.disk import Disk
 from relay.intake import LOOK_AROUND, Intake
 from relay.queue_memory import MemoryQueue
 from relay.queue_sqlite import SqliteQueue
-from relay.spool import Durability, Spool, position_bytes, position_of
+from relay.spool import Durability, Spool
+from relay.spool_files import position_bytes, position_of, segment_path
 from smtpd_core.draft import MEMORY_LIMIT
 from smtpd_core.threads import Mailbox
 from tests.support.spooling import ENVELOPE, NOW, FaultyDisk, draft, imported, kept, refused, to_one_maildir
@@ -129,7 +130,7 @@ def test_a_written_message_is_answered_though_its_sync_fails_later(tmp_path: Pat
 
 def test_a_live_spool_of_another_is_read_up_to_its_published_position(spool: Spool, tmp_path: Path) -> None:
     kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
-    path = Spool.path_of_segment(spool.directory, spool.name, 1)
+    path = segment_path(spool.directory, spool.name, 1)
     with open(path, "ab") as file:
         file.write(b"not synced yet")
     assert sorted(imported(tmp_path / "spool")) == ["M1"]
