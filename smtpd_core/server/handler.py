@@ -52,7 +52,8 @@ class Handler:
 
     @_left_alone
     def on_close_connection(self, session: Session) -> None:
-        """The connection is over, for whatever reason: session.ended_because."""
+        """The connection is over, for whatever reason: session.ended_because. Also where a TLS handshake failed before
+        on_accept_connection was asked."""
 
     @_left_alone
     def on_read_connection(self, session: Session, data: bytes) -> None:
