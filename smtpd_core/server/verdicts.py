@@ -12,7 +12,11 @@ Not here: which hook may return which (hooks.py), what follows (dialogue.py).
 
 from __future__ import annotations
 
+import re
+
 from smtpd_core.wire.replies import Reply, refused_550
+
+_IS_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\Z").match
 
 # Enhanced codes for a Refuse that names only a code: RFC 3463, "other" of the class that fits best.
 _ENHANCED = {4: "4.7.1", 5: "5.7.1", 421: "4.3.2", 452: "4.3.1", 552: "5.3.4", 535: "5.7.8", 454: "4.7.0"}
@@ -43,7 +47,7 @@ class Refuse:
         if isinstance(reply, str):
             reply = Reply(550, "5.7.1", reply)
         if isinstance(reply, int):
-            if enhanced and not text and enhanced[:1] not in "245":
+            if enhanced and not text and not _IS_ENHANCED(enhanced):
                 enhanced, text = "", enhanced
             reply = Reply(reply, enhanced or _ENHANCED.get(reply) or _ENHANCED.get(reply // 100, ""), text or "Refused")
         if reply.is_positive:
