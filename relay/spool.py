@@ -102,18 +102,15 @@ class Spool:
         self.announce = announce
         self.limit, self.free_floor = limit, free_floor
         self._look_after = min(LOOK_AFTER, limit // 8)
-        self._segment_size = segment_size
+        # Room comes back segment by segment, so one may not fill the spool.
+        self._segment_size = min(segment_size, limit // 4)
         self._disk = disk or Disk()
         self._durability_of = durability_of
         self._resends = resends
         self._clock = clock
         self.figures = Figures()
         os.makedirs(self.bodies, mode=0o700, exist_ok=True)
-        # Ids sort by time, so segments of all processes sort by age.
-        self.name = new_id()
-        lock = self._disk.lock(lock_path(self.directory, self.name))
-        assert lock is not None, "a spool's name is new, so nobody else can hold its lock"
-        self._lock = lock
+        self.name, self._lock = self._take_name()
         self._descriptor = -1
         self._mark = self._between = b""
         self._written = 0
@@ -125,6 +122,18 @@ class Spool:
         self._stopping = False
         self._loop = start_loop("spool-commit", self._commit_for_ever)
         self._bodies_loop = start_loop("spool-bodies", self._keep_bodies_for_ever)
+
+    def _take_name(self) -> tuple[str, int]:
+        """A name of our own, with its lock. Ids sort by time, so segments of all processes sort by age."""
+        while True:
+            name = new_id()
+            path = lock_path(self.directory, name)
+            lock = self._disk.lock(path)
+            if lock is not None and os.path.exists(path):
+                return name, lock
+            # An intake came between file and lock, and took the name for an orphan's.
+            if lock is not None:
+                self._disk.close(lock)
 
     # What the server calls.
 

@@ -159,3 +159,36 @@ def test_a_receiver_rings_and_the_intake_of_another_process_hears_it(tmp_path: P
     assert intake.stop(5)
     kept(receiver.promise(draft(receiver), ENVELOPE))
     assert receiver.stop(5)
+
+
+def test_a_name_that_intake_took_for_an_orphans_is_left_to_it(tmp_path: Path) -> None:
+    class Raced(Disk):
+        taken: list[str]
+
+        def lock(self, path: str) -> int | None:
+            self.taken.append(path)
+            if len(self.taken) == 1:
+                return None  # intake has the lock
+            lock = super().lock(path)
+            if len(self.taken) == 2:
+                os.unlink(path)  # intake had it a moment ago, and is through with it
+            return lock
+
+    disk = Raced()
+    disk.taken = []
+    spool = Spool(tmp_path / "spool", disk=disk)
+    assert len(disk.taken) == 3 and os.path.exists(disk.taken[2])
+    kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
+    assert spool.stop(5)
+    assert set(imported(tmp_path / "spool")) == {"M1"}
+
+
+def test_a_spool_smaller_than_a_segment_gets_its_room_back(tmp_path: Path, disk: FaultyDisk) -> None:
+    clock = [0.0]
+    spool = Spool(tmp_path / "spool", disk=disk, limit=400_000, clock=lambda: clock[0])
+    while spool.has_room() is None:
+        kept(spool.promise(draft(spool, b"x" * 20_000), ENVELOPE))
+    imported(tmp_path / "spool", spool)
+    clock[0] += 1
+    assert spool.has_room() is None
+    assert spool.stop(5)
