@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from smtpd_core.accounts.store import Account, AccountStore, StoreUnavailable
+from smtpd_core.wire.sasl.verifier import Stranger
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class ChainStore:
 
     def _first(self, kind: str, ask: Callable[[AccountStore], T | None]) -> T | None:
         down: StoreUnavailable | None = None
+        stranger: T | None = None
         for store in self.stores:
             if kind and kind not in store.kinds:
                 continue
@@ -55,8 +57,10 @@ class ChainStore:
             except StoreUnavailable as error:
                 down = error
                 continue
-            if answer is not None:
+            if isinstance(answer, Stranger):
+                stranger = stranger or answer
+            elif answer is not None:
                 return answer
         if down is not None:
             raise down
-        return None
+        return stranger

@@ -51,8 +51,12 @@ def _dearest_first(secrets: Iterable[str]) -> list[str]:
     return sorted(secrets, key=lambda stored: order.get(hashing.scheme_of(stored), 0))
 
 
-def secret(entry: Entry, kind: str) -> object | None:
-    """The secret of a kind, as the store contract has it, or None where the entry can't give it."""
+def secret(entry: Entry, kind: str, key: bytes) -> object | None:
+    """The secret of a kind, as the store contract has it, or None where the entry can't give it.
+
+    `key` is the process's own secret: a verifier that is made from a clear password needs a salt that stays the same
+    and that tells nothing of the password, since it is shown to whoever names the user.
+    """
     for stored in sorted(entry.secrets, key=lambda stored: hashing.cleartext_of(stored) is not None):
         clear = hashing.cleartext_of(stored)
         if kind == "cleartext" and clear is not None:
@@ -64,10 +68,7 @@ def secret(entry: Entry, kind: str) -> object | None:
         if kind in HASHES:
             verifier = hashing.verifier_of(stored, kind)
             if verifier is None and clear is not None:
-                # The salt is derived, so that it stays the same from look to look without being kept anywhere.
-                salt = hmac.digest(
-                    clear.encode(errors="surrogatepass"), f"{kind} {entry.account.user_name}".encode(), "sha256"
-                )
+                salt = hmac.digest(key, f"{kind} {entry.account.user_name}".encode(errors="surrogatepass"), "sha256")
                 verifier = make_verifier(clear, kind, salt=salt[:16])
             if verifier is not None:
                 return verifier

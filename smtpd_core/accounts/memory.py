@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from smtpd_core.accounts import hashing, nt_hash
 from smtpd_core.accounts.store import Account
 from smtpd_core.wire.sasl.prep import user_name
-from smtpd_core.wire.sasl.verifier import HASHES, ScramVerifier, make_verifier
+from smtpd_core.wire.sasl.verifier import HASHES, ScramVerifier, Stranger, make_verifier
 
 # Unknown names remembered as having waited already; a bound, since they come from the network.
 MAX_STRANGERS = 4096
@@ -61,10 +61,14 @@ class MemoryStore:
         self._accounts[key] = account
 
     def _find(self, user: str) -> UserAccount | None:
+        return self._accounts.get(self._key_of(user))
+
+    def _key_of(self, user: str) -> str:
+        """As the name would be kept; one that can't be a name stays as it is and is nobody's."""
         try:
-            return self._accounts.get(user_name(user, case_insensitive=self.case_insensitive))
+            return user_name(user, case_insensitive=self.case_insensitive)
         except ValueError:
-            return None
+            return user
 
     def verify(self, user: str, password: str) -> Account | None:
         found = self._find(user)
@@ -76,6 +80,7 @@ class MemoryStore:
         if found is None:
             if kind in HASHES:
                 self._make_a_stranger_wait(user, kind)
+                return Stranger(self._key_of(user))
             return None
         if kind == "cleartext":
             return found.password

@@ -10,27 +10,33 @@ from __future__ import annotations
 import logging
 import secrets
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from smtpd_core.accounts import entry as entries
 from smtpd_core.accounts import hashing
 from smtpd_core.accounts.entry import Entry
 from smtpd_core.accounts.store import Account, StoreUnavailable
-from smtpd_core.wire.sasl.verifier import HASHES, make_verifier
+from smtpd_core.wire.sasl.prep import user_name
+from smtpd_core.wire.sasl.verifier import DEFAULT_ITERATIONS, HASHES, ScramVerifier, Stranger, make_verifier
 
 log = logging.getLogger(__name__)
 
 # Stored secrets of real users that unknown ones are checked against; a few are enough to mirror a mix of schemes.
 MAX_MODELS = 64
+# For what must be the same in every store, listener and forked receiver, and known to nobody outside.
+_KEY = secrets.token_bytes(32)
+_USUAL_SHAPE = (DEFAULT_ITERATIONS, 16)
 
 
 class RecordStore(ABC):
     """A store of entries. Subclasses say find(), and put() where hashes are renewed."""
 
     renews: bool
+    case_insensitive: bool
 
     def __init__(self) -> None:
-        self._key = secrets.token_bytes(16)
+        self._shapes: dict[str, tuple[tuple[int, int], ...]] = {}
         self._models: tuple[tuple[str, ...], ...] = ()
         self._derives = False
 
@@ -71,10 +77,16 @@ class RecordStore(ABC):
         try:
             if found is not None:
                 self._derives = self._derives or (kind in HASHES and entries.derives(found, kind))
-                return entries.secret(found, kind)
-            if kind in HASHES and self._derives:
+                answer = entries.secret(found, kind, _KEY)
+                if isinstance(answer, ScramVerifier):
+                    self._learn_shape(kind, answer)
+                    return answer
+                return self._stranger(user, kind) if kind in HASHES else answer
+            if kind not in HASHES:
+                return None
+            if self._derives:
                 make_verifier("nobody", kind)  # what the look-up of a user with a clear password costs
-            return None
+            return self._stranger(user, kind)
         except hashing.HashUnusable as reason:
             raise StoreUnavailable(f"account {user!r}: {reason}") from None
 
@@ -91,12 +103,36 @@ class RecordStore(ABC):
         if not models:
             hashing.matches(hashing.fake_hash(), password)
             return
-        digest = blake2b(user.encode(errors="surrogatepass"), key=self._key, digest_size=4).digest()
-        model = models[int.from_bytes(digest, "big") % len(models)]
+        model = models[_number(user) % len(models)]
         try:
             entries.fits(Entry(Account(""), model), password)
         except hashing.HashUnusable:
             pass  # a real user with such a hash is answered at once too
+
+    def _stranger(self, user: str, kind: str) -> Stranger:
+        """An unknown name gets one of the shapes that the known ones have, and the same one each time."""
+        try:
+            name = user_name(user, case_insensitive=self.case_insensitive)
+        except ValueError:
+            name = user
+        shapes = self._shapes.get(kind, (_USUAL_SHAPE,))
+        return Stranger(name, *min(shapes, key=lambda shape: _number(f"{shape} {name}")))
+
+    def _learn_shapes(self, all_secrets: Iterable[Iterable[str]]) -> None:
+        """Before anybody logs in, where a store reads all its accounts anyway."""
+        for kind in HASHES:
+            for stored in (one for some in all_secrets for one in some if kind.upper() in one[:20].upper()):
+                try:
+                    verifier = hashing.verifier_of(stored, kind)
+                except hashing.HashUnusable:
+                    continue
+                if verifier is not None:
+                    self._learn_shape(kind, verifier)
+
+    def _learn_shape(self, kind: str, verifier: ScramVerifier) -> None:
+        shape, known = (verifier.iterations, len(verifier.salt)), self._shapes.get(kind, ())
+        if shape not in known and len(known) < MAX_MODELS:
+            self._shapes = self._shapes | {kind: (*known, shape)}
 
     def _remember(self, found: Entry) -> None:
         """Learn what a check costs here. Two threads may lose one another's model; nothing rests on it."""
@@ -114,3 +150,8 @@ class RecordStore(ABC):
             log.warning("the password hash of account %r could not be renewed: %s", found.account.user_name, reason)
         else:
             log.info("the password hash of account %r was renewed", found.account.user_name)
+
+
+def _number(text: str) -> int:
+    """The same for the same text, and not to be foretold from outside."""
+    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), key=_KEY, digest_size=8).digest(), "big")

@@ -43,7 +43,8 @@ class AccountStore(Protocol):
     def secret(self, user: str, kind: str) -> object | None:
         """The stored secret of a kind other than password: str for "cleartext", 16 bytes for "nt-hash",
         ScramVerifier (wire/sasl/verifier.py) for the two of SCRAM.
-        None for an unknown user (the mechanism then goes on with a fake, and fails at its end)."""
+        None for an unknown user, or a Stranger (same file) that tells how a verifier of this store would look: the
+        mechanism goes on with a fake, and fails at its end."""
 
     def account(self, user: str) -> Account | None:
         """The account behind an identity that was proven otherwise (SCRAM, certificate)."""

@@ -17,6 +17,7 @@ from smtpd_core.server.login import Answer, Login, account_of, acting, answer_of
 from smtpd_core.wire import replies
 from smtpd_core.wire.events import Authenticated, AuthFailed, NeedSecret
 from smtpd_core.wire.replies import Reply
+from smtpd_core.wire.sasl.exchange import NOT_TRIED
 
 if TYPE_CHECKING:
     from smtpd_core.server.dialogue import Dialogue
@@ -32,7 +33,8 @@ def need_secret(dialogue: Dialogue, event: NeedSecret, turn: Turn) -> Wish | Non
         return Wish.NEED_SLOT
     try:
         if not house.guard.begin_login(session.address, event.user, time.monotonic()):
-            protocol.supply(None)
+            # A made-up challenge would differ from the one before the lock-out, and so tell a known user.
+            protocol.supply(NOT_TRIED)
             return None
         answer = _find_secret(dialogue, event)
     finally:

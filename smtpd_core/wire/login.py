@@ -15,7 +15,16 @@ from smtpd_core.wire import events, replies
 from smtpd_core.wire.events import Event, Waiting
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import Phase
-from smtpd_core.wire.sasl.exchange import Ask, Challenge, Done, Exchange, Outcome, Surroundings
+from smtpd_core.wire.sasl.exchange import (
+    NOT_TRIED,
+    Ask,
+    Challenge,
+    Done,
+    Exchange,
+    Failure,
+    Outcome,
+    Surroundings,
+)
 from smtpd_core.wire.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -133,7 +142,7 @@ def _end(p: ServerProtocol, reply: Reply) -> Event | None:
 
 def _supplied(p: ServerProtocol, answer: object) -> None:
     assert p.login is not None
-    event = _after(p, p.login.exchange.supply(answer))
+    event = _after(p, Failure() if answer is NOT_TRIED else p.login.exchange.supply(answer))
     if event is not None:
         p.notice = event
 

@@ -6,7 +6,7 @@ RCPT, the table of commands. Mistakes are ValueError at once: what, where, what 
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -28,6 +28,10 @@ MAX_SASL = 16_384
 LONGEST_HOLD = 14 * 86_400
 
 SERVICES = ("mx", "submission", "lmtp")
+
+# Of the whole process and its forked receivers: listeners with different made-up salts for one name would tell by them
+# who is unknown.
+_FAKE_KEY = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class ProtocolSettings:
         standings = [Standing(*flags) for flags in product((False, True), repeat=len(Standing._fields))]
         lines = {one: "\n".join([self.hostname, *announced(self, one)]) for one in standings}
         keep(self, "hello_replies", {one: Reply(250, "", text) for one, text in lines.items()})
-        keep(self, "fake_key", os.urandom(32))
+        keep(self, "fake_key", _FAKE_KEY)
         keep(self, "table", command_table(self))
         keep(self, "help_reply", Reply(214, "2.0.0", help_text(self)))
 

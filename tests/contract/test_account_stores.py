@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hmac
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -246,7 +247,20 @@ def test_the_verifier_of_scram_is_the_same_at_each_look(store: AccountStore, kin
         verifier = store.secret(person.user_name, kind)
         assert isinstance(verifier, ScramVerifier) and verifier == store.secret(person.user_name, kind)
         assert verifier == make_verifier(person.password, kind, salt=verifier.salt, iterations=verifier.iterations)
-    assert store.secret("nobody", kind) is None
+    assert not isinstance(store.secret("nobody", kind), ScramVerifier)
+
+
+@pytest.mark.parametrize("kind", ["scram-sha-1", "scram-sha-256"])
+def test_what_a_client_is_shown_of_a_verifier_tells_nothing_of_the_password(store: AccountStore, kind: str) -> None:
+    """The salt goes to whoever names the user: no guess of the password may be held against it."""
+    needs(store, kind)
+    for person in PEOPLE:
+        verifier = store.secret(person.user_name, kind)
+        assert isinstance(verifier, ScramVerifier)
+        for hash_ in ("sha1", "sha256", "sha512", "md5"):
+            for said in (f"{kind} {person.user_name}", person.user_name, kind, ""):
+                made = hmac.digest(person.password.encode(), said.encode(), hash_)
+                assert not made.startswith(verifier.salt)
 
 
 def test_the_nt_hash(store: AccountStore) -> None:
@@ -258,7 +272,7 @@ def test_the_nt_hash(store: AccountStore) -> None:
 
 def test_no_secret_of_a_kind_that_it_does_not_have(store: AccountStore) -> None:
     for kind in {"cleartext", "scram-sha-1", "scram-sha-256", "nt-hash"} - store.kinds:
-        assert store.secret("ann", kind) is None
+        assert not isinstance(store.secret("ann", kind), (str, bytes, ScramVerifier))
 
 
 def test_a_token_is_no_password(store: AccountStore) -> None:

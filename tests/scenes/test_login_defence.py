@@ -16,7 +16,9 @@ import pytest
 from smtpd_core import SmtpServer, UserAccount
 from smtpd_core.accounts import Account, MemoryStore, StoreUnavailable
 from smtpd_core.accounts.callable import CallableStore
+from smtpd_core.accounts.password_file import PasswordFileStore
 from smtpd_core.net import GuardSettings
+from smtpd_core.wire.sasl.verifier import make_verifier
 
 NO_DELAY = GuardSettings(login_delay=0.0, lock_out_after=10, exempt=())
 
@@ -250,3 +252,49 @@ def test_no_secret_in_logs_transcripts_or_views(
     assert f"AUTH {mechanism}" in seen, "the dialogue is there"
     for secret in (SECRET, base64.b64encode(SECRET.encode()).decode(), *said):
         assert secret not in seen
+
+
+def server_first(server: SmtpServer, user: str, mechanism: str = "SCRAM-SHA-256") -> tuple[str, str]:
+    """Salt and count as a stranger is told them for a name; the whole reply twice where there is no challenge."""
+    client = Dialogue(server)
+    first = base64.b64encode(f"n,,n={user},r=abcdefgh".encode()).decode()
+    reply = client.say(f"AUTH {mechanism} {first}").decode().strip()
+    client.close()
+    if not reply.startswith("334 "):
+        return reply, reply
+    _, salt, count = base64.b64decode(reply[4:]).decode().split(",")
+    return salt, count
+
+
+OFTEN = GuardSettings(login_delay=0.0, lock_out_after=0)
+
+
+def test_two_listeners_and_two_spellings_tell_the_same_of_a_known_and_an_unknown_user(
+    serve: Callable[..., SmtpServer],
+) -> None:
+    store = MemoryStore([UserAccount("ann", SECRET)], case_insensitive=True)
+    one, two = serve(user_accounts=store, guard=OFTEN), serve(user_accounts=store, guard=OFTEN)
+    for user in ("ann", "nobody"):
+        told = {server_first(server, name) for server in (one, two) for name in (user, user.upper())}
+        assert len(told) == 1, user
+        assert server_first(one, user) != server_first(one, user, "SCRAM-SHA-1"), "each kind has a salt of its own"
+
+
+def test_imported_verifiers_do_not_stand_out_among_unknown_users(
+    serve: Callable[..., SmtpServer], tmp_path: Path
+) -> None:
+    verifier = make_verifier(SECRET, "scram-sha-256", salt=b"0123456789ab", iterations=4096)
+    (tmp_path / "users").write_text(f"ann:{{SCRAM-SHA-256}}{verifier}\n")
+    server = serve(user_accounts=PasswordFileStore(tmp_path / "users"), guard=OFTEN)
+    known, unknown = server_first(server, "ann"), server_first(server, "nobody")
+    assert known[1] == unknown[1] == "i=4096" and len(known[0]) == len(unknown[0]) and known != unknown
+
+
+def test_a_locked_out_source_is_told_nothing_of_any_user(serve: Callable[..., SmtpServer]) -> None:
+    server = serve(user_accounts=[UserAccount("ann", SECRET)], guard=NO_DELAY, max_errors=0)
+    client = Dialogue(server)
+    for number in range(10):
+        client.say(f"AUTH {plain(f'user{number}', 'wrong')}")
+    client.close()
+    assert server_first(server, "ann") == server_first(server, "nobody")
+    assert server_first(server, "ann")[0].startswith("535 5.7.8 ")

@@ -71,8 +71,9 @@ class SqlStore(RecordStore):
     def kinds(self) -> frozenset[str]:
         """In our own table what all accounts had when it was first asked for. Raises StoreUnavailable."""
         if self._kinds is None:
-            rows = self.database.rows(f"SELECT password FROM {TABLE}")
-            self._kinds = common_kinds(_lines(row["password"]) for row in rows)
+            stored = [_lines(row["password"]) for row in self.database.rows(f"SELECT password FROM {TABLE}")]
+            self._learn_shapes(stored)
+            self._kinds = common_kinds(stored)
         return self._kinds
 
     def find(self, user: str) -> Entry | None:

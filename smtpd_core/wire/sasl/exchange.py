@@ -11,6 +11,7 @@ to an Ask. Kinds of Ask and what supply() gets (the server's Dialogue brings it 
     "certificate"              the answer is the identity or None
 
 None means an unknown user or a wrong secret: the mechanism goes on with a fake where it must, and fails at its end.
+NOT_TRIED ends the exchange at once, whatever the mechanism: nothing was asked, and nothing is to be seen of the user.
 An exchange never raises for what the client sent.
 """
 
@@ -54,6 +55,8 @@ class Failure:
     user: str = ""
     reply: Reply | None = None
 
+
+NOT_TRIED = object()
 
 Outcome = Challenge | Ask | Done | Failure
 

@@ -15,7 +15,7 @@ import secrets
 from smtpd_core.wire.sasl.exchange import MALFORMED, Ask, Challenge, Done, Failure, Outcome, Surroundings
 from smtpd_core.wire.sasl.plain import decoded, is_name
 from smtpd_core.wire.sasl.prep import saslprep
-from smtpd_core.wire.sasl.verifier import DEFAULT_ITERATIONS, HASHES, ScramVerifier
+from smtpd_core.wire.sasl.verifier import HASHES, ScramVerifier, Stranger
 
 _FIRST = re.compile(r"(n|y|p=([A-Za-z0-9.-]+)),(?:a=([^,\0]+))?,(n=([^,\0]+),r=([!-+\--~]+)(?:,[^\0]*)?)\Z")
 _FINAL = re.compile(rb"(c=([A-Za-z0-9/+=]+),r=([!-+\--~]+)(?:,[A-Za-z]=[^,\0]*)*),p=([A-Za-z0-9/+=]+)\Z")
@@ -78,15 +78,18 @@ class Scram:
 
     def supply(self, answer: object) -> Outcome:
         self._known = isinstance(answer, ScramVerifier)
-        self._verifier = answer if isinstance(answer, ScramVerifier) else self._fake()
+        self._verifier = answer if isinstance(answer, ScramVerifier) else self._fake(answer)
         salt = base64.b64encode(self._verifier.salt).decode()
         self._server_first = f"r={self._nonce},s={salt},i={self._verifier.iterations}".encode()
         return Challenge(self._server_first)
 
-    def _fake(self) -> ScramVerifier:
-        salt = hmac.digest(self._around.fake_key or b"-", self._user.encode(), "sha256")[:16]
+    def _fake(self, answer: object) -> ScramVerifier:
+        """Steady for a name and kind, as a stored one is. The key is of one length, so a prefix of SHAKE will do."""
+        like = answer if isinstance(answer, Stranger) else Stranger(self._user)
+        name = f"{self._kind} {like.name}".encode(errors="surrogatepass")
+        salt = hashlib.shake_256(self._around.fake_key + name).digest(like.salt_size)
         size = hashlib.new(self._hash).digest_size
-        return ScramVerifier(salt, DEFAULT_ITERATIONS, secrets.token_bytes(size), secrets.token_bytes(size))
+        return ScramVerifier(salt, like.iterations, secrets.token_bytes(size), secrets.token_bytes(size))
 
     def _client_final(self, response: bytes) -> Outcome:
         match = _FINAL.match(response)

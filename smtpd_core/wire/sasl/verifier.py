@@ -46,6 +46,16 @@ class ScramVerifier:
         return cls(keys[0], int(count), keys[1], keys[2])
 
 
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """What a store may answer for an unknown user: the name as it would be kept, and how its verifiers look from
+    outside. What is made up for the client is made from these, so that it does not stand out among the real ones."""
+
+    name: str
+    iterations: int = DEFAULT_ITERATIONS
+    salt_size: int = 16
+
+
 def make_verifier(
     password: str, kind: str, *, salt: bytes | None = None, iterations: int = DEFAULT_ITERATIONS
 ) -> ScramVerifier:
