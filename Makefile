@@ -46,8 +46,8 @@ fuzz: $(VENV)/.test  ## a million cases of the protocol core (CASES=1000000 SEED
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --editable .[fuzz]
 	$(BIN)/python -m tests.wire.fuzz_core --cases $(or $(CASES),1000000) $(if $(SEED),--seed $(SEED))
 
-crash: $(VENV)/.test  ## kill the server under load and hold it to its word (ROUNDS=100 SEED=1)
-	$(BIN)/python -m tests.crash.kill --rounds $(or $(ROUNDS),100) $(if $(SEED),--seed $(SEED))
+crash: $(VENV)/.test  ## kill the server under load and hold it to its word (ROUNDS=100 SEED=1 PROCESSES=2)
+	$(BIN)/python -m tests.crash.kill --rounds $(or $(ROUNDS),100) --processes $(or $(PROCESSES),1) $(if $(SEED),--seed $(SEED))
 
 diagram: $(VENV)/.core  ## docs/dialogue.svg from the table of rules
 	$(BIN)/python docs/dialogue.py > docs/dialogue.svg

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from relay.intake import Intake
 from relay.mail import Body, Message, Outcome, Recipient, Result, Settlement, Stop
@@ -27,6 +28,8 @@ from relay.view import Filter
 from smtpd_core.draft import Draft, new_id
 from smtpd_core.threads import Mailbox, Ticket
 from smtpd_core.wire.envelope import Envelope, MailParameters, Origin
+
+T = TypeVar("T")
 
 CONTENT = b"From: bob@example.test\r\nSubject: load\r\n\r\n" + (b"x" * 76 + b"\r\n") * 52
 TRACE = b"Received: from probe (192.0.2.1) by mx.example.test with ESMTP; Tue, 24 Nov 2026 10:00:00 +0000\r\n"
@@ -131,51 +134,52 @@ def a_message(number: int) -> tuple[Message, Sequence[Stop]]:
 
 
 def queue_costs(folder: Path, count: int) -> None:
-    rows = {}
+    """The small and the large queue take turns, so that what else the disk does hits both."""
+    queues: dict[int, SqliteQueue] = {}
+    samples: dict[int, dict[str, list[float]]] = {}
     for size in (1000, count):
         (folder / str(size)).mkdir()
-        queue = SqliteQueue(folder / str(size) / "queue.db")
+        queue = queues[size] = SqliteQueue(folder / str(size) / "queue.db")
+        samples[size] = {}
         started = time.perf_counter()
         fill(queue, size)
+        # Both hold the same number for this one, whatever else they hold.
+        alone = [(one, [Stop(0, of[0].recipient, "mx:alone.test")]) for one, of in (a_message(n) for n in range(200))]
+        queue.add(alone, "alone", 1, time.time())
         print(f"{size} messages added in {time.perf_counter() - started:.1f} s", flush=True)
-        rows[size] = costs(queue, size)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f"  resident at most {memory // 1024} MiB", flush=True)
-        queue.close()
-    for name in rows[1000]:
-        small, large = rows[1000][name], rows[count][name]
+    for turn in range(60):
+        for size, queue in queues.items():
+            one_turn(queue, samples[size], turn)
+    for name in samples[1000]:
+        small, large = (statistics.median(samples[size][name]) for size in (1000, count))
         print(f"{name:28} {small:9.1f} us at 1 000, {large:9.1f} us at {count}: {large / small:.2f}x")
+    for queue in queues.values():
+        queue.close()
 
 
-def costs(queue: SqliteQueue, size: int) -> dict[str, float]:
-    """Median microseconds for one message, in batches as intake and dispatcher make them."""
-    samples: dict[str, list[float]] = {}
+def one_turn(queue: SqliteQueue, samples: dict[str, list[float]], turn: int) -> None:
+    """Microseconds for one message, in batches as intake and dispatcher make them."""
 
-    def timed(name: str, per: int, work: Callable[[], object]) -> object:
+    def timed(name: str, per: int, work: Callable[[], T]) -> T:
         started = time.perf_counter()
         result = work()
         samples.setdefault(name, []).append((time.perf_counter() - started) / per * 1e6)
         return result
 
-    for turn in range(40):
-        batch = [a_message(size + turn * 100 + n) for n in range(100)]
-        now = time.time()
-        timed("add (batches of 100)", 100, lambda b=batch, n=now: queue.add(b, "more", n, n))
-        # As many destinations as the batch went to, one message each.
-        destinations = [row[0] for row in timed("due", 1, lambda n=now: queue.due(n, 20))]  # type: ignore[attr-defined]
-        parcels = []
-        for one in destinations:
-            parcels += timed("claim (1 of a destination)", 1, lambda d=one, n=now: queue.claim(d, 1, n, 600))  # type: ignore[operator]
-        ends = [Settlement(one, (Outcome(0, Result.RELAYED, 250, at=now),)) for one in parcels]
-        timed("settle (batches of 20)", 20, lambda e=ends, n=now: queue.settle_all(e, n))
-    # Both queues hold the same number for this one, whatever else they hold.
-    alone = [(one, [Stop(0, of[0].recipient, "mx:alone.test")]) for one, of in (a_message(n) for n in range(200))]
-    queue.add(alone, "alone", 1, time.time())
+    now = time.time()
+    batch = [a_message(turn * 100 + n) for n in range(100)]
+    timed("add (batches of 100)", 100, lambda: queue.add(batch, "more", turn + 1, now))
+    destinations = [name for name, _ in timed("due", 1, lambda: queue.due(now, 20))]
+    parcels = []
+    for name in destinations:
+        parcels += timed("claim (1 of a destination)", 1, lambda name=name: queue.claim(name, 1, now, 600))  # type: ignore[misc]
+    ends = [Settlement(one, (Outcome(0, Result.RELAYED, 250, at=now),)) for one in parcels]
+    timed("settle (batches of 20)", 20, lambda: queue.settle_all(ends, now))
     reader = SqliteReader(queue.path)
-    for _ in range(20):
-        timed("list of one destination", 200, lambda: list(reader.messages(Filter(destination="mx:alone.test"), 9e9)))
+    timed("list of one destination", 200, lambda: list(reader.messages(Filter(destination="mx:alone.test"), 9e9)))
     reader.close()
-    return {name: statistics.median(several) for name, several in samples.items()}
 
 
 def main() -> int:
