@@ -2,8 +2,10 @@
 
     legal, accepted      the octets are content; 250 after each chunk, the message's verdict after LAST
     legal, refused       the octets are swallowed, and so are those of all chunks up to LAST, each with the same reply
-    out of order         the octets are swallowed, then 503 or 530; nothing else changes
-    a count that is none 501 and the end of the dialogue: where commands go on can't be known any more
+    a word but LAST      501, and then as a refused chunk: a message without one of its chunks is never taken
+    out of order         the octets are swallowed, then 503 or 530; nothing else changes. 502 where there is no BDAT
+    a count that is none 501 and the end of the dialogue: where commands go on can't be known any more. So for a line
+                         that can't be read at all and may be a BDAT (lines.py)
 
 A chunk costs no memory but what was received: the count is a number, never a reservation.
 """
@@ -32,26 +34,34 @@ _BDAT = next(rule for rule in RULES if rule.verb == "BDAT")
 class Chunk:
     """The chunk under way: how many octets are still to come, and why they are not wanted, if so."""
 
-    __slots__ = ("back", "is_last", "left", "octets", "refusal")
+    __slots__ = ("back", "is_clear", "is_last", "left", "octets", "refusal")
 
-    def __init__(self, octets: int, is_last: bool, back: Phase, refusal: Reply | None) -> None:
+    def __init__(self, octets: int, is_last: bool, back: Phase, refusal: Reply | None, is_clear: bool) -> None:
         self.octets = octets
         self.left = octets
         self.is_last = is_last
         self.back = back  # the phase after a chunk that was out of order
         self.refusal = refusal
+        self.is_clear = is_clear  # nothing but LAST behind the count
 
 
 def bdat(p: ServerProtocol, argument: str) -> Event | None:
+    return _bdat(p, argument, None)
+
+
+def bdat_not_served(p: ServerProtocol, argument: str) -> Event | None:
+    """The step where CHUNKING is not offered: who sends BDAT all the same sends its octets too."""
+    return _bdat(p, argument, replies.not_implemented_502)
+
+
+def _bdat(p: ServerProtocol, argument: str, refusal: Reply | None) -> Event | None:
     match = _COUNT.match(argument)
     if match is None:
         p.say_and_end(replies.bdat_syntax_501)
         return None
     word = (match[2] or "").upper()
-    refusal = _gate(p) or out_of_order(_BDAT, p.phase)
-    if word not in ("", "LAST"):
-        refusal = replies.bdat_syntax_501
-    p.chunk = Chunk(int(match[1]), word == "LAST", p.phase, refusal)
+    refusal = refusal or _gate(p) or out_of_order(_BDAT, p.phase)
+    p.chunk = Chunk(int(match[1]), word == "LAST", p.phase, refusal, word in ("", "LAST"))
     p.reading = read_chunk
     if refusal is not None:
         return None
@@ -81,13 +91,14 @@ def _begin(p: ServerProtocol) -> ChunkReader:
 def _open(p: ServerProtocol) -> None:
     p.phase = Phase.CONTENT
     reader, chunk = p.content, p.chunk
-    if (
-        isinstance(reader, ChunkReader)
-        and chunk is not None
-        and reader.refusal is None
-        and reader.exceeds(chunk.octets)
-    ):
-        reader.spoil(replies.too_large_552)
+    assert isinstance(reader, ChunkReader) and chunk is not None
+    if not chunk.is_clear:
+        p.errors += 1
+    if reader.refusal is None:
+        if not chunk.is_clear:
+            reader.spoil(replies.bdat_syntax_501)
+        elif reader.exceeds(chunk.octets):
+            reader.spoil(replies.too_large_552)
 
 
 def _first_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[Reply] | None) -> None:
@@ -96,6 +107,9 @@ def _first_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[Re
 
 
 def _first_refused(p: ServerProtocol, reply: Reply | None) -> None:
+    if reply is not None and reply.code == 421:  # the dialogue ends here; nobody waits for the chunk's end
+        p.say(reply)
+        return
     _begin(p).spoil(reply or replies.refused_550)
     p.drop_is_told = True
     p.phase = Phase.CONTENT

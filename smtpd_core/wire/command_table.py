@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smtpd_core.wire import replies
+from smtpd_core.wire.chunks import bdat_not_served
 from smtpd_core.wire.commands import STEPS, custom_step
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import EVERYWHERE, READS_COMMANDS, RULES, Gate, Phase, Rule, out_of_order
@@ -85,7 +86,7 @@ def command_table(settings: ProtocolSettings) -> dict[str, Command]:
         if settings.service not in rule.services:
             continue
         dropped = any(rule.verb == verb and extension not in offered for extension, verb in _VERB_OF.items())
-        step = STEPS[rule.verb] if rule.implemented and not dropped else STEPS["TURN"]
+        step = STEPS[rule.verb] if rule.implemented and not dropped else _not_served(rule.verb)
         command = Command(rule, step, settings)
         command.listed = rule.implemented and not dropped and rule.verb not in ("XCLIENT", "XFORWARD")
         if rule.verb in ("EXPN", "ETRN", "STARTTLS"):
@@ -94,6 +95,10 @@ def command_table(settings: ProtocolSettings) -> dict[str, Command]:
     for custom in settings.commands:
         _place(custom, table, settings)
     return table
+
+
+def _not_served(verb: str) -> Step:
+    return bdat_not_served if verb == "BDAT" else STEPS["TURN"]
 
 
 def _place(custom: CustomVerb, table: dict[str, Command], settings: ProtocolSettings) -> None:
@@ -105,7 +110,7 @@ def _place(custom: CustomVerb, table: dict[str, Command], settings: ProtocolSett
     if verb in ("BDAT", "DATA", "STARTTLS", "AUTH", "QUIT") and custom.how == "replace":
         raise ValueError(f"verb {verb}: it changes what is read next and can't be replaced; wrap it")
     if custom.how == "remove":
-        table[verb] = Command(Rule(verb, EVERYWHERE, implemented=False), STEPS["TURN"], settings)
+        table[verb] = Command(Rule(verb, EVERYWHERE, implemented=False), _not_served(verb), settings)
     elif custom.how == "wrap":
         command = table[verb]
         if verb == "BDAT":

@@ -2,7 +2,8 @@
 
 A line with a NUL, a bare CR or a bare LF, or over its limit, is answered at once, and the rest up to CRLF is dropped.
 What comes first in the order of octets decides, so that every split of the bytes is answered alike.
-A line that comes in small pieces is searched only where it is new.
+A line that comes in small pieces is searched only where it is new. A line that can't be read but may be a BDAT ends the
+dialogue: its octets would be taken for commands.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from smtpd_core.wire import login, replies
 from smtpd_core.wire.events import NEED_BYTES, Event, Waiting
+from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import Phase
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ MAX_SASL = 16_384
 _BAD = re.compile(rb"\x00|\r(?=[^\n])|\n(?<!\r\n)")
 _LF = re.compile(rb"\n")
 _AUTH = re.compile(rb"AUTH ", re.IGNORECASE)
+_MAY_BE_BDAT = re.compile(rb"[\0-\x20]*BDAT(?![A-Za-z0-9-])", re.IGNORECASE).match
 _HTTP = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE", "PRI"})
 
 
@@ -41,11 +44,11 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
         line = data[at : end - 1]
         p._at = p._scanned = end + 1
         if b"\0" in line:
-            return p.complain(replies.bad_line_500)
+            return _unreadable(p, line, replies.bad_line_500)
     try:
         text = str(line, "utf-8")
     except UnicodeDecodeError:
-        return p.complain(replies.not_text_500)
+        return _unreadable(p, line, replies.not_text_500)
     verb, _, argument = text.partition(" ")
     command = p.table.get(verb)
     if command is None:
@@ -81,7 +84,14 @@ def _unknown(p: ServerProtocol, verb: str, text: str) -> Event | None:
     if verb in _HTTP:
         p.say_and_end(replies.not_http_421)
         return None
-    return p.complain(replies.unknown_command_500)
+    return _unreadable(p, text[:200].encode(), replies.unknown_command_500)
+
+
+def _unreadable(p: ServerProtocol, line: bytes, reply: Reply) -> Event | None:
+    if _MAY_BE_BDAT(line):
+        p.say_and_end(reply)
+        return None
+    return p.complain(reply)
 
 
 def read_response(p: ServerProtocol) -> bytes | Event | Waiting | None:
@@ -112,10 +122,10 @@ def _odd_line(p: ServerProtocol, limit: int) -> bytes | Event | Waiting | None:
     # 1 over the limit, 2 bad octets, 3 whole, 4 not whole yet
     if stop - at > limit:
         p._at = p._scanned = at + limit
-        return _drop(p, too_long=True)
+        return _drop(p, data[at : at + 200], too_long=True)
     if bad and (end < 0 or bad.start() < end):
         p._at = p._scanned = bad.end()
-        return _drop(p, too_long=False)
+        return _drop(p, data[at : bad.end()], too_long=False)
     if end >= 0:
         p._at = p._scanned = end + 2
         return data[at:end]
@@ -126,7 +136,7 @@ def _odd_line(p: ServerProtocol, limit: int) -> bytes | Event | Waiting | None:
     return NEED_BYTES
 
 
-def _drop(p: ServerProtocol, *, too_long: bool) -> Event | Waiting | None:
+def _drop(p: ServerProtocol, line: bytes, *, too_long: bool) -> Event | Waiting | None:
     """Answer now; what follows up to CRLF is not looked at."""
     in_login = p.phase is Phase.LOGIN
     p.reading = _dropping
@@ -135,7 +145,7 @@ def _drop(p: ServerProtocol, *, too_long: bool) -> Event | Waiting | None:
     if in_login:
         found = login.too_long(p) if too_long else login.bad_line(p)
     else:
-        found = p.complain(replies.line_too_long_500 if too_long else replies.bad_line_500)
+        found = _unreadable(p, line, replies.line_too_long_500 if too_long else replies.bad_line_500)
     if p.phase is not Phase.ENDED:
         p.reading = _dropping
     return found

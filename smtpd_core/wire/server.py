@@ -146,6 +146,8 @@ class ServerProtocol:
         verdict, self.verdict = self.verdict, None
         if verdict is not None:
             verdict.accepted(self, reply, replies)
+            if replies is not None and any(one.code == 421 for one in replies):
+                self._end()
         elif self.phase is not Phase.ENDED:
             raise ValueError("no verdict is awaited")
 

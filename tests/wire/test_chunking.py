@@ -6,7 +6,7 @@ import pytest
 
 from smtpd_core.wire import events
 from smtpd_core.wire.events import NEED_BYTES
-from smtpd_core.wire.server import ProtocolSettings, ServerProtocol
+from smtpd_core.wire.server import CustomVerb, ProtocolSettings, ServerProtocol
 from tests.support.transcript import play
 from tests.wire.test_session_rfc5321 import ENVELOPE, HELLO
 
@@ -206,7 +206,65 @@ def test_a_word_that_is_not_last_refuses_the_chunk():
         S: 501 5.5.4 Syntax: BDAT octets [LAST]
         C: BDAT 2 LAST
         C| ok
+        S: 501 5.5.4 Syntax: BDAT octets [LAST]
+        C: NOOP
         S: 250 2.0.0 Ok
+    """
+    )
+
+
+def test_a_message_that_lost_a_chunk_on_the_way_is_not_taken():
+    played = play(
+        ENVELOPE
+        + r"""
+        C: BDAT 3
+        C| abc
+        S: 250 2.0.0 3 octets received
+        C: BDAT 4 LAST NOW
+        C| defg
+        S: 501 5.5.4 Syntax: BDAT octets [LAST]
+        C: BDAT 1 LAST
+        C| h
+        S: 501 5.5.4 Syntax: BDAT octets [LAST]
+        C: MAIL FROM:<>
+        S: 250 2.1.0 Sender ok
+    """
+    )
+    assert not played.messages and len(played.of(events.ContentDropped)) == 1
+
+
+BAD_LINE = "NUL, bare CR or bare LF in a command"
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (r"BDAT 6 LAST\n", BAD_LINE),
+        (r"BDAT 6 LAST\r.\r\n", BAD_LINE),
+        (r"BDAT 6 LAST\0\r\n", BAD_LINE),
+        (r"bdat\t6 LAST\r\n", "Unknown command"),
+        (r" BDAT 6 LAST\r\n", "Unknown command"),
+        (r"BDAT 6 L\xffST\r\n", "Command is not UTF-8 text"),
+        ("BDAT 6 " + " " * 3000 + r"LAST\r\n", "Command line too long"),
+    ],
+)
+def test_a_line_that_may_be_a_bdat_and_can_not_be_read_ends_the_dialogue(line, text):
+    """Its octets can't be told from commands."""
+    play(ENVELOPE + f"C| {line}\nC: NOOP\nS: 500 5.5.2 {text}\nS: (closed)", max_errors=0)
+
+
+def test_words_that_only_begin_like_bdat_are_unknown():
+    play(ENVELOPE + "C: BDATX 5\nS: 500 5.5.2 Unknown command\nC: BDAT-5\nS: 500 5.5.2 Unknown command")
+
+
+def test_a_421_instead_of_the_first_chunk_is_said():
+    play(
+        ENVELOPE
+        + """
+        H: ContentBegins refuse 421 4.3.2 Not now
+        C: BDAT 6 LAST
+        S: 421 4.3.2 Not now
+        S: (closed)
     """
     )
 
@@ -252,5 +310,18 @@ def test_a_client_that_leaves_inside_a_chunk_leaves_nothing():
 
 
 def test_without_chunking_there_is_no_bdat():
+    """Its octets are not read as commands all the same."""
     play(ENVELOPE + "C: BDAT 0 LAST\nS: 502 5.5.1 Command not implemented", without=frozenset({"CHUNKING"}))
+    for changes in ({"without": frozenset({"CHUNKING"})}, {"commands": (CustomVerb("BDAT", "remove"),)}):
+        play(
+            ENVELOPE
+            + r"""
+            C: BDAT 6 LAST
+            C| QUIT\r\n
+            S: 502 5.5.1 Command not implemented
+            C: NOOP
+            S: 250 2.0.0 Ok
+        """,
+            **changes,
+        )
     play(HELLO + "C: MAIL FROM:<> BODY=BINARYMIME\nS: 501 5.5.4 Bad parameter value", without=frozenset({"CHUNKING"}))

@@ -57,6 +57,30 @@ def test_lmtp_repeats_one_verdict_for_all():
     )
 
 
+def test_a_421_among_the_replies_of_lmtp_ends_the_dialogue():
+    play(
+        """
+        S: 220 mx.test ready
+        C: LHLO probe
+        S: 250 mx.test
+        C: MAIL FROM:<>
+        S: 250 2.1.0 Sender ok
+        C: RCPT TO:<a@here.test>
+        S: 250 2.1.5 Recipient ok
+        C: RCPT TO:<b@here.test>
+        S: 250 2.1.5 Recipient ok
+        C: DATA
+        S: 354 End data with <CRLF>.<CRLF>
+        H: ContentEnds accept each 250 2.0.0 Kept|421 4.3.2 Not now
+        C: .
+        S: 250 2.0.0 Kept
+        S: 421 4.3.2 Not now
+        S: (closed)
+    """,
+        service="lmtp",
+    )
+
+
 def test_lmtp_with_chunks():
     """RFC 2033 4.2: only the last chunk is answered per recipient."""
     play(
