@@ -76,7 +76,8 @@ class TokenStore:
         claims = self._authority.claims(token)
         if claims is None or not self._is_good(claims):
             return None
-        who = next((str(claims[name]) for name in self._rules.user_claims if claims.get(name)), "")
+        known = [claims.get(name) for name in self._rules.user_claims if name != "email" or _email_is_proven(claims)]
+        who = next((one for one in known if one and isinstance(one, str)), "")
         try:
             key = user_name(who, case_insensitive=self.case_insensitive)
             if user and user_name(user, case_insensitive=self.case_insensitive) != key:
@@ -85,7 +86,7 @@ class TokenStore:
             return None
         if self._accounts is not None:
             return self._accounts(key)
-        email = claims.get("email") if claims.get("email_verified", True) is True else ""
+        email = claims.get("email") if _email_is_proven(claims) else ""
         return Account(key, str(claims.get("name") or ""), str(email or ""))
 
     def _is_good(self, claims: Mapping[str, Any]) -> bool:
@@ -98,6 +99,11 @@ class TokenStore:
         if rules.audience and rules.audience not in _listed(claims.get("aud")):
             return False
         return not rules.scope or rules.scope in _listed(claims.get("scope"))
+
+
+def _email_is_proven(claims: Mapping[str, Any]) -> bool:
+    """An address that its user wrote there himself proves nothing; some authorities write the truth as a string."""
+    return claims.get("email_verified", True) in (True, "true")
 
 
 def _number(value: object, default: float) -> float:

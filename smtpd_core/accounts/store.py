@@ -20,13 +20,16 @@ class StoreUnavailable(Exception):
 @dataclass(frozen=True, slots=True)
 class Account:
     """Who logged in. `user_name` is the store's own spelling; `addresses` are those it may send as ("@example.test"
-    is a whole domain); `may_act_as` are the authorisation identities it may ask for."""
+    is a whole domain); `may_act_as` are the authorisation identities it may ask for. Who may not log in is shut out
+    however an identity is proven, and still gets mail; who may not relay sends to our own domains only."""
 
     user_name: str
     display_name: str = ""
     email: str = ""
     addresses: tuple[str, ...] = ()
     may_act_as: tuple[str, ...] = ()
+    may_log_in: bool = True
+    may_relay: bool = True
 
 
 class AccountStore(Protocol):

@@ -219,13 +219,13 @@ class Daemon:
     def _judge(self, session: Session, recipient: Recipient) -> Verdict:
         """At RCPT: an accept of ours is the rule that lets the outbox take it."""
         assert self._routing is not None
-        return self._routing.judge(recipient.address, session.address, session.user_name) or _ACCEPT
+        return self._routing.judge(recipient.address, session.address, session.relay_user) or _ACCEPT
 
     def _wake(self, session: Session, node: str) -> Verdict:
         """ETRN (RFC 1985), for whoever may relay to the domain: what waits for it is tried now."""
         assert self._routing is not None and self._delivery is not None
         domain = node.removeprefix("@")
-        if self._routing.judge(f"postmaster@{domain}", session.address, session.user_name) is not None:
+        if self._routing.judge(f"postmaster@{domain}", session.address, session.relay_user) is not None:
             return etrn_not_allowed_459
         count = self._delivery.outbox.try_now(domain)
         return Accept(Reply(250, "2.0.0", f"Queuing for {domain} started, {count} messages") if count else None)

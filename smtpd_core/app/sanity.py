@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from smtpd_core.app.load import nearest
-from smtpd_core.app.settings import Listener, Settings
+from smtpd_core.app.settings import Accounts, Listener, Settings
 from smtpd_core.wire.extensions import EXTENSIONS
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS
 
@@ -144,12 +144,24 @@ def _listener(listener: Listener, settings: Settings) -> Iterator[Fault]:
         yield "bind", reason
     if listener.auth != "off" and not settings.accounts.store:
         yield "auth", f"{listener.auth} needs [accounts] store"
-    if listener.auth == "required" and listener.tls == "none" and not settings.accounts.cleartext_without_tls:
-        yield "auth", 'required with tls = "none": passwords would travel in the clear, so nobody could log in'
+    if listener.auth == "required" and listener.tls == "none" and not _can_log_in_without_tls(settings.accounts):
+        yield (
+            "auth",
+            'required with tls = "none": passwords would travel in the clear, so nobody could log in; set tls,'
+            ' or accounts.mechanisms to those that show none, as ["SCRAM-SHA-256"]',
+        )
     if listener.auth == "required" and listener.service == "mx":
         yield "auth", "an mx listener takes mail from servers, which have no login; use a submission listener"
     if listener.service == "lmtp" and listener.bind.rpartition(":")[2] == "25":
         yield "service", "LMTP must not be offered on port 25 (RFC 2033 5)"
+
+
+def _can_log_in_without_tls(accounts: Accounts) -> bool:
+    """Allowed on purpose, or by a mechanism that shows nothing and was named; the store has its say at the start."""
+    rows = [MECHANISMS[name.upper()] for name in accounts.mechanisms if name.upper() in MECHANISMS]
+    return accounts.cleartext_without_tls or any(
+        not (row.clear_text or row.needs_binding or row.needs_certificate) for row in rows
+    )
 
 
 def _bad_bind(text: str) -> str:

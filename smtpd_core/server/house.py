@@ -95,7 +95,7 @@ class House:
                 return no_such_recipient_550
         except Exception as error:
             return self.keeping_failed(session, error)
-        if permitted or session.user is not None or not session.address or session.address in self.relay_from:
+        if permitted or session.relay_user or not session.address or session.address in self.relay_from:
             return None
         return relaying_denied_550
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from smtpd_core.accounts import Account
@@ -86,9 +87,11 @@ def authenticated(dialogue: Dialogue, event: Authenticated, turn: Turn) -> Wish 
         house.guard.login_not_judged(session.address, dialogue.login_user)
         protocol.refuse(account)
         return None
-    if account is None:
+    if account is None or not account.may_log_in:
         protocol.refuse(not_that_identity_535)
         return None
+    if event.mechanism == "ANONYMOUS":
+        account = replace(account, may_relay=False)  # anybody may be this one, and a relay for anybody is an open one
     house.guard.login_succeeded(session.address, dialogue.login_user)
     session.user = account
     if account.user_name != event.identity:

@@ -99,7 +99,14 @@ def _ask_store(store: AccountStore, event: NeedSecret) -> Answer:
         account = store.account(event.user)
     else:
         return Answer(store.secret(event.user, event.kind))
+    _must_be_account(account)
     return Answer(account.user_name if account is not None else None, account)
+
+
+def _must_be_account(answer: object) -> None:
+    """Stores are written by others: what is no account must not become a user."""
+    if answer is not None and not isinstance(answer, Account):
+        raise TypeError(f"an account store answered with a {type(answer).__name__}: an Account or None is due")
 
 
 def account_of(store: AccountStore | None, identity: str) -> Account | Reply | None:
@@ -107,9 +114,11 @@ def account_of(store: AccountStore | None, identity: str) -> Account | Reply | N
     if store is None:
         return Account(identity)
     try:
-        return store.account(identity)
+        account = store.account(identity)
     except StoreUnavailable:
         return login_unavailable_454
+    _must_be_account(account)
+    return account
 
 
 def acting(store: AccountStore | None, account: Account, identity: str) -> Account | Reply | None:

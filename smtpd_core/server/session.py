@@ -118,6 +118,11 @@ class Session:
         return self.user.user_name if self.user is not None else ""
 
     @property
+    def relay_user(self) -> str:
+        """The same where the user's mail for other domains is sent on, else ""."""
+        return self.user.user_name if self.user is not None and self.user.may_relay else ""
+
+    @property
     def service(self) -> str:
         """mx, submission or lmtp."""
         return self.listener.service

@@ -122,6 +122,21 @@ def test_the_user_of_a_token_can_be_looked_up_in_another_store(authority: FixedA
     assert store.verify_token("", "good") is None
 
 
+def test_an_address_that_nobody_verified_is_neither_the_user_nor_his_address(authority: FixedAuthority) -> None:
+    store = TokenStore(Introspection(authority.url))
+    authority.tokens["good"] = {**GOOD, "email": "boss@example.test", "email_verified": False}
+    assert store.verify_token("", "good") == Account("ann") and store.verify_token("boss@example.test", "good") is None
+    for proven in (True, "true"):
+        authority.tokens["good"] = {**GOOD, "email_verified": proven}
+        assert store.verify_token("", "good") == Account("ann@example.test", "", "ann@example.test")
+
+
+@pytest.mark.parametrize("claim", [["ann"], {"name": "ann"}, 17, True])
+def test_a_claim_that_is_no_text_names_nobody(authority: FixedAuthority, claim: object) -> None:
+    authority.tokens["good"] = {"active": True, "sub": claim}
+    assert TokenStore(Introspection(authority.url)).verify_token("", "good") is None
+
+
 def test_tokens_and_keys_travel_over_https_only() -> None:
     pytest.importorskip("urllib3")
     with pytest.raises(ValueError, match="https"):

@@ -26,6 +26,13 @@ def test_the_embedded_defaults_are_sane(tmp_path: Path) -> None:
     assert faults(settings) == [] and warnings(settings) == []
 
 
+def test_log_ins_are_possible_without_tls_where_no_password_is_shown() -> None:
+    listening = with_listener(auth="required", tls="none", service="submission")
+    for names, possible in ((("SCRAM-SHA-256",), True), (("CRAM-MD5", "PLAIN"), True), (("PLAIN", "LOGIN"), False)):
+        found = faults(replace(listening, accounts=Accounts("file:u", mechanisms=names)))
+        assert any("listener[1].auth" in fault for fault in found) != possible, found
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

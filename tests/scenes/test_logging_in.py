@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import smtplib
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from smtpd_core import SmtpServer, UserAccount
 from smtpd_core.accounts import MemoryStore
 from smtpd_core.accounts.chain import ChainStore
 from smtpd_core.accounts.oauth import TokenStore
+from smtpd_core.accounts.password_file import PasswordFileStore
 from smtpd_core.net import GuardSettings
 from smtpd_core.server.login import Login
 from smtpd_core.wire.sasl.client import Credentials, Mechanism
@@ -245,3 +247,48 @@ def test_anonymous_is_offered_only_by_name_and_needs_its_account(serve: Serve) -
         with smtplib.SMTP(*serve(user_accounts=accounts, auth_mechanisms=("ANONYMOUS",)).address) as client:
             client.ehlo()
             assert client.docmd("AUTH", "ANONYMOUS eA==")[0] == code
+
+
+def test_an_anonymous_user_may_not_relay(serve: Serve) -> None:
+    people = [*PEOPLE, UserAccount("anonymous", "nobody knows it")]
+    server = serve(user_accounts=people, auth_mechanisms=("ANONYMOUS", "PLAIN"), outbox=Outbox(), relay_from=())
+    for login, code in (("ANONYMOUS eA==", 550), ("PLAIN " + base64.b64encode(b"\0ann\0correct horse").decode(), 250)):
+        with smtplib.SMTP(*server.address) as client:
+            client.starttls()
+            client.ehlo()
+            assert client.docmd("AUTH", login)[0] == 235
+            client.mail("ann@mx.test")
+            assert client.rcpt("x@elsewhere.test")[0] == code
+
+
+class Outbox:
+    """Takes mail for the whole world and keeps none."""
+
+    drafts = None
+
+    def holds(self, address: str) -> bool:
+        return True
+
+    def has_room(self) -> None:
+        return None
+
+
+def test_an_account_that_is_shut_stays_out_with_its_certificate_too(serve: Serve, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert(common_name="ann").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "ann.pem"))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(str(tmp_path / "ann.pem"))
+    users = tmp_path / "users"
+    users.write_text("ann:{PLAIN}x\n")
+    server = serve(
+        user_accounts=PasswordFileStore(users), require_client_certificate=True,
+        client_ca_file=str(tmp_path / "ca.pem"), auth_mechanisms=("EXTERNAL", "PLAIN"),
+    )  # fmt: skip
+    for line, code in (("ann:{PLAIN}x", 235), ("ann:{PLAIN}x::::::nologin", 535), ("ann:*", 535)):
+        users.write_text(line + "\n")
+        with smtplib.SMTP(*server.address) as client:
+            client.starttls(context=context)
+            client.ehlo()
+            assert client.docmd("AUTH", "EXTERNAL =")[0] == code, line

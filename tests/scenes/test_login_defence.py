@@ -18,6 +18,8 @@ from smtpd_core.accounts import Account, MemoryStore, StoreUnavailable
 from smtpd_core.accounts.callable import CallableStore
 from smtpd_core.accounts.password_file import PasswordFileStore
 from smtpd_core.net import GuardSettings
+from smtpd_core.wire.sasl.client import Credentials
+from smtpd_core.wire.sasl.client import mechanism as client_side
 from smtpd_core.wire.sasl.verifier import make_verifier
 
 NO_DELAY = GuardSettings(login_delay=0.0, lock_out_after=10, exempt=())
@@ -224,9 +226,6 @@ class Leaky(MemoryStore):
 def test_no_secret_in_logs_transcripts_or_views(
     serve: Callable[..., SmtpServer], mechanism: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from smtpd_core.wire.sasl.client import Credentials
-    from smtpd_core.wire.sasl.client import mechanism as client_side
-
     debug_log, heard = tmp_path / "debug.log", []
     store = Leaky([UserAccount("ann", SECRET), UserAccount("eve", SECRET)])
     with caplog.at_level(logging.DEBUG):
@@ -298,3 +297,31 @@ def test_a_locked_out_source_is_told_nothing_of_any_user(serve: Callable[..., Sm
     client.close()
     assert server_first(server, "ann") == server_first(server, "nobody")
     assert server_first(server, "ann")[0].startswith("535 5.7.8 ")
+
+
+class Nonsense(MemoryStore):
+    """Written in a hurry: answers with something else than the contract says."""
+
+    answer: object = None
+
+    def verify(self, user: str, password: str) -> Account | None:
+        return self.answer  # type: ignore[return-value]
+
+    def account(self, user: str) -> Account | None:
+        return self.answer  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("answer", [True, "ann", b"ann", 1, object(), {"user_name": "ann"}, [Account("ann")]])
+def test_nonsense_from_a_store_is_454_and_makes_nobody_a_user(serve: Callable[..., SmtpServer], answer: object) -> None:
+    store = Nonsense([UserAccount("ann", SECRET)])
+    store.answer = answer
+    server, failed = serve(user_accounts=store, guard=OFTEN), []
+    server.on_server_error = lambda session, error: failed.append(type(error))
+    client = Dialogue(server)
+    assert client.say(f"AUTH {plain('ann', SECRET)}").startswith(b"454 4.7.0 ")
+    one = client_side("CRAM-MD5", Credentials("ann", SECRET))
+    challenge = client.say("AUTH CRAM-MD5")
+    answered = client.say(base64.b64encode(one.respond(base64.b64decode(challenge[4:]))).decode())
+    assert answered.startswith(b"454 4.7.0 ") and server.connections[0].user is None
+    assert failed == [TypeError, TypeError]
+    client.close()

@@ -37,6 +37,7 @@ def _line_entry(line: str, where: str) -> Entry:
             extra.get("email", ""),
             tuple(filter(None, extra.get("addresses", "").split(","))),
             tuple(filter(None, extra.get("may_act_as", "").split(","))),
+            may_log_in,
         ),
         (fields[1],) if fields[1] and may_log_in else (),
     )

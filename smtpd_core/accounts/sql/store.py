@@ -174,8 +174,9 @@ def _entry(row: dict[str, Any], database: str) -> Entry:
         str(row.get("email") or ""),
         tuple(str(row.get("addresses") or "").replace(",", " ").split()),
         tuple(str(row.get("may_act_as") or "").replace(",", " ").split()),
+        _is_active(row),
     )
-    return Entry(account, _lines(row["password"]) if _is_active(row) else ())
+    return Entry(account, _lines(row["password"]) if account.may_log_in else ())
 
 
 def _lines(password: object) -> tuple[str, ...]:
