@@ -89,7 +89,7 @@ class DaemonProcess:
         new = self.state / folder / "new"
         return sorted(new.iterdir()) if new.is_dir() else []
 
-    def wait_for(self, count: int, timeout: float = 30.0, folder: str = "mail") -> list[Path]:
+    def wait_for(self, count: int, timeout: float = 60.0, folder: str = "mail") -> list[Path]:
         """Until so many messages lie there."""
         deadline = time.monotonic() + timeout
         while len(found := self.mails(folder)) < count:
@@ -99,7 +99,7 @@ class DaemonProcess:
             time.sleep(0.02)
         return found
 
-    def wait_for_log(self, text: str, timeout: float = 10.0) -> str:
+    def wait_for_log(self, text: str, timeout: float = 30.0) -> str:
         """Until the log says `text`; the line."""
         deadline = time.monotonic() + timeout
         while True:

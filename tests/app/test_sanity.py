@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from smtpd_core.app.cli import main
+from smtpd_core.app.cmd_check import refuse
 from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.plan import explain
 from smtpd_core.app.sanity import bad_address, faults, warnings
@@ -117,6 +118,7 @@ def test_whatever_is_in_the_file_it_is_explained_or_refused(name: str, tmp_path:
             explain(settings)
             warnings(settings)
             assert all(": " in fault for fault in faults(settings))
+            refuse(settings, str(file))
         except BadSettings as bad:
             assert all(fault.startswith(str(file)) for fault in bad.faults)
 
