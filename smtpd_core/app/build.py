@@ -219,7 +219,11 @@ class Daemon:
     def _judge(self, session: Session, recipient: Recipient) -> Verdict:
         """At RCPT: an accept of ours is the rule that lets the outbox take it."""
         assert self._routing is not None
-        return self._routing.judge(recipient.address, session.address, session.relay_user) or _ACCEPT
+        refusal = self._routing.judge(recipient.address, session.address, session.relay_user)
+        if refusal is None:
+            return _ACCEPT
+        log.info("%s: <%s> from %s refused: %s", session.id, recipient.address, session.address or "unix", refusal)
+        return refusal
 
     def _wake(self, session: Session, node: str) -> Verdict:
         """ETRN (RFC 1985), for whoever may relay to the domain: what waits for it is tried now."""

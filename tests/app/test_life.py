@@ -60,6 +60,7 @@ def test_hup_takes_over_new_settings_and_sessions_go_on(tmp_path: Path) -> None:
         session.ehlo("probe.test")
         session.mail("eve@far.test")
         assert session.rcpt("bob@our.test")[0] == 550
+        daemon.wait_for_log("<bob@our.test> from 127.0.0.1 refused: 550 5.1.1")
         config.write_text(config.read_text().replace('["ann"]', '["ann", "bob"]') + "[limits]\nmax_recipients = 100")
         daemon.signal(signal.SIGHUP)
         daemon.wait_for_log("reloaded")
