@@ -44,7 +44,8 @@ class PamStore:
         if len(key) > 255 or len(secret) > 1024:
             return None
         try:
-            self._pam.authenticate(key, secret, service=self.service)
+            # Checked, and no more: pam_setcred would change the groups of this whole process.
+            self._pam.authenticate(key, secret, service=self.service, resetcred=0)
         except self._pam.PAMError as error:
             if error.errno in _REFUSALS.values():
                 return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+import os
 import smtplib
 import ssl
 import subprocess
@@ -140,10 +141,14 @@ def test_curl_with_a_certificate(serve: Serve, tmp_path: Path) -> None:
     assert (made.returncode, server.sent) == (0, ["ann"]), made.stderr
 
 
+def swaks_has_ntlm() -> bool:
+    return "NTLM supported" in run("swaks", "--support").stdout
+
+
 @pytest.mark.debian("swaks")
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "NTLM"])
 def test_swaks(server: Served, mechanism: str) -> None:
-    if mechanism == "NTLM" and "NTLM supported" not in run("swaks", "--support").stdout:
+    if mechanism == "NTLM" and os.environ.get("CI") != "true" and not swaks_has_ntlm():
         pytest.skip("needs libauthen-ntlm-perl from Debian's packages")
     host, port = server.address
 
