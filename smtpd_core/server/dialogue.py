@@ -158,6 +158,15 @@ class Dialogue:
         self._late = what
 
     def advance(self, turn: Turn) -> Wish | WaitFor | Pause:
+        try:
+            return self._advance(turn)
+        except Exception as error:  # a mistake of ours: what is owed goes out, and the client hears of it
+            self._event = None
+            self.protocol.say_and_end(replies.accept_failed_421)
+            self.house.report(self.session, "the dialogue", error)
+            return Wish.CLOSE
+
+    def _advance(self, turn: Turn) -> Wish | WaitFor | Pause:
         if self._late:
             self._be_late()
         protocol = self.protocol
@@ -297,7 +306,7 @@ class Dialogue:
         """(accepted, the reply instead of the usual one). A verdict of the wrong kind is the program's mistake: 451."""
         if verdict is None:
             return True, None
-        if isinstance(verdict, Reply):
+        if isinstance(verdict, Reply) and verdict.code // 100 != 3:  # 3xx asks for more, and nothing here reads it
             return verdict.is_positive, verdict
         if isinstance(verdict, Accept):
             return True, said_instead(verdict, usual)

@@ -30,6 +30,7 @@ from smtpd_core.wire.events import (
     RcptTo,
     Verify,
 )
+from smtpd_core.wire.parameters import moment
 from smtpd_core.wire.replies import Reply
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ def mail_from(dialogue: Dialogue, event: MailFrom, turn: Turn) -> Wish | None:
     reply = house.why_no_mail(session)
     if reply is not None:
         protocol.refuse(reply)
+        return None
+    until = event.parameters.hold_until
+    if until and moment(until) > time.time() + protocol.settings.longest_hold:
+        protocol.refuse(replies.hold_too_long_501)
         return None
     rule = house.sender_rule
     if rule is not SenderRule.OFF and session.user is not None and not may_send_as(session.user, sender):
@@ -148,6 +153,8 @@ def _ask_about_recipient(
                 accepted, reply = False, refusal
                 break
     if accepted:
+        if len(wanted) > 1:
+            transaction.redirected[len(transaction.recipients)] = len(wanted)
         transaction.recipients.extend(wanted)
         dialogue.protocol.accept(reply)
     else:

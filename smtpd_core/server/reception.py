@@ -192,12 +192,16 @@ class Reception:
         wrong = ""
         if dialogue.session.listener.service != "lmtp":
             wrong = "a reply per recipient is for LMTP only"
-        elif len(several) != len(envelope.recipients) or not all(isinstance(one, Reply) for one in several):
+        elif len(several) != len(envelope.recipients) or not all(
+            isinstance(one, Reply) and one.code // 100 != 3 for one in several
+        ):
             wrong = f"{len(envelope.recipients)} replies are due"
         if wrong:
             self._house.report(dialogue.session, hook.name, TypeError(f"{hook.name} returned {several!r}: {wrong}"))
             return self._refuse(dialogue, replies.hook_failed_451)
-        self._several = several
+        transaction = dialogue.session.transaction
+        assert transaction is not None
+        self._several = _per_command(several, transaction.redirected)
         left = tuple(one for one, reply in zip(envelope.recipients, several, strict=True) if reply.is_positive)
         if not left:
             return self._refuse(dialogue, several[0])
@@ -312,6 +316,19 @@ def _envelope(dialogue: Dialogue, known: KnownOrigin | None = None) -> Envelope:
     if known is None:
         known = _known_origin(dialogue, parameters.smtputf8)
     return Envelope(transaction.sender, tuple(transaction.recipients), parameters, known.origin, time.time())
+
+
+def _per_command(several: list[Reply], redirected: dict[int, int]) -> list[Reply]:
+    """One reply for each RCPT of the client's. Of the recipients that one RCPT became the first refusal counts: the
+    client comes again, and nobody is left out."""
+    if not redirected:
+        return several
+    due, at = [], 0
+    while at < len(several):
+        those = several[at : at + redirected.get(at, 1)]
+        due.append(next((one for one in those if not one.is_positive), those[0]))
+        at += len(those)
+    return due
 
 
 def _with(envelope: Envelope, recipients: tuple[Recipient, ...]) -> Envelope:

@@ -34,13 +34,14 @@ _STATES = {
 class Transaction:
     """From MAIL to the verdict on the message."""
 
-    __slots__ = ("draft", "parameters", "recipients", "sender")
+    __slots__ = ("draft", "parameters", "recipients", "redirected", "sender")
 
     def __init__(self, sender: str, parameters: MailParameters) -> None:
         self.sender = sender
         self.parameters = parameters
         self.recipients: list[Recipient] = []
         self.draft: Draft | None = None
+        self.redirected: dict[int, int] = {}  # one RCPT became several recipients: where, and how many
 
     @property
     def size(self) -> int:

@@ -1,7 +1,7 @@
 """What a hook may return, and what it means.
 
     None, Accept()          go on; Accept("text") or Accept(reply) says so in other words
-    Refuse(...), a Reply    refuse (a Reply below 400 accepts)
+    Refuse(...), a Reply    refuse (a Reply below 300 accepts; 3xx is a mistake)
     Redirect(*addresses)    go on, with these addresses in place of the one given (mail, recipient and message hooks)
     a Ticket                the verdict comes later and no thread waits (message hook)
     a list of Reply         one per recipient (message hook, LMTP)
@@ -23,7 +23,7 @@ _ENHANCED = {4: "4.7.1", 5: "5.7.1", 421: "4.3.2", 452: "4.3.1", 552: "5.3.4", 5
 
 
 class Accept:
-    """Accept, with a reply of one's own where given: a text for the usual code, or a whole Reply below 400.
+    """Accept, with a reply of one's own where given: a text for the usual code, or a whole Reply below 300.
 
     For on_recipient_to it also lets a client relay that otherwise may not: it is the explicit rule.
     """
@@ -31,8 +31,8 @@ class Accept:
     __slots__ = ("reply", "text")
 
     def __init__(self, reply: Reply | str | None = None) -> None:
-        if isinstance(reply, Reply) and not reply.is_positive:
-            raise ValueError(f"Accept({str(reply)!r}): a reply below 400 is due; use Refuse for others")
+        if isinstance(reply, Reply) and reply.code >= 300:
+            raise ValueError(f"Accept({str(reply)!r}): a reply below 300 is due; use Refuse for 4xx and 5xx")
         self.reply = reply if isinstance(reply, Reply) else None
         self.text = reply if isinstance(reply, str) else ""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from smtpd_core.wire import events, replies
@@ -16,7 +17,7 @@ from smtpd_core.wire.address import DOMAIN, is_domain, is_hello
 from smtpd_core.wire.chunks import bdat
 from smtpd_core.wire.events import Event, Waiting
 from smtpd_core.wire.login import auth
-from smtpd_core.wire.parameters import decode_xtext
+from smtpd_core.wire.parameters import decode_xtext, is_printable
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.rules import Phase
 from smtpd_core.wire.transaction import data, mail, rcpt
@@ -34,6 +35,22 @@ _ETRN = re.compile(rf"[@#]?{DOMAIN}\Z|#[A-Za-z0-9_.-]+\Z")
 # What XCLIENT and XFORWARD may carry (Postfix's XCLIENT_README and XFORWARD_README).
 _XCLIENT_NAMES = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "DESTPORT"})
 _XFORWARD_NAMES = frozenset({"NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE"})
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ip_address(value[5:] if value[:5].upper() == "IPV6:" else value)
+    except ValueError:
+        return False
+    return "%" not in value
+
+
+def _is_port(value: str) -> bool:
+    return value.isascii() and value.isdigit() and len(value) <= 5 and int(value) < 65_536
+
+
+# What a value must be to go into a session's facts; the others must be printable.
+_FITS = {"ADDR": _is_address, "DESTADDR": _is_address, "PORT": _is_port, "DESTPORT": _is_port}
 
 
 # EHLO, HELO, LHLO
@@ -61,7 +78,8 @@ def _hello_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[Re
     offer = p.settings.hello_replies[p.standing()]
     if reply is not None:  # the handler's text greets, the extensions follow
         _, _, lines = offer.text.partition("\n")
-        offer = Reply(250, "", f"{' '.join(reply.text.split())}\n{lines}")
+        greeting = " ".join(reply.text.split())[:400]  # in one line: a second one would be read as an extension
+        offer = Reply(250, "", f"{greeting or p.settings.hostname}\n{lines}")
     p.say(offer)
 
 
@@ -192,12 +210,18 @@ def _client_facts(verb: str, known: frozenset[str]) -> Step:
         if not p.client_is_trusted:
             return p.complain(replies.not_permitted_550)
         attributes: dict[str, str] = {}
-        for word in argument.split():
+        for word in argument.split(" "):
+            if not word:
+                continue
             match = _ATTRIBUTE.match(word)
             value = decode_xtext(match[2]) if match else None
             if match is None or value is None or match[1].upper() not in known:
                 return p.complain(replies.bad_parameter_501)
-            attributes[match[1].upper()] = "" if value.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]") else value
+            name = match[1].upper()
+            value = "" if value.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]") else value
+            if value and not _FITS.get(name, is_printable)(value):
+                return p.complain(replies.bad_parameter_501)
+            attributes[name] = value
         if not attributes:
             return p.complain(replies.argument_missing_501)
         p.pending = attributes
@@ -211,7 +235,8 @@ def _xclient_accepted(p: ServerProtocol, reply: Reply | None, several: Sequence[
     """The session starts over, with the greeting (XCLIENT_README): what was said before is forgotten."""
     attributes = p.pending
     p.forget_session()
-    p.hello = attributes.get("HELO", "")
+    hello = attributes.get("HELO", "")
+    p.hello = hello if is_hello(hello) else ""  # it goes into the trace: what is no name there is left out
     p.identity = attributes.get("LOGIN", "")
     p.say(reply or p.settings.greeting)
 

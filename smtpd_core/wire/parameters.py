@@ -34,7 +34,7 @@ _DATE_TIME = re.compile(
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)"
     r"(?:\.[0-9]+)?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])\Z"
 )
-_PRIORITY = re.compile(r"-?[0-9]\Z")
+_PRIORITY = re.compile(r"(?:0|-?[1-9])\Z")
 _NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
 Found = dict[str, Any]
@@ -96,7 +96,8 @@ def encode_xtext(text: str) -> str:
     )
 
 
-def _is_printable(text: str) -> bool:
+def is_printable(text: str) -> bool:
+    """No control characters, those above ASCII included."""
     return not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text)
 
 
@@ -148,7 +149,7 @@ def ret(value: str | None, found: Found, limits: ParameterLimits) -> Reply | Non
 def envid(value: str | None, found: Found, limits: ParameterLimits) -> Reply | None:
     """RFC 3461 4.4: xtext of printable characters, 100 at most."""
     text = decode_xtext(value or "")
-    if not text or len(text.encode()) > MAX_ENVID or not _is_printable(text):
+    if not text or len(text.encode()) > MAX_ENVID or not is_printable(text):
         return replies.bad_parameter_501
     found["envid"] = text
     return None
@@ -169,7 +170,7 @@ def orcpt(value: str | None, found: Found, limits: ParameterLimits) -> Reply | N
     if not semicolon or not rest or not _ADDRESS_TYPE.match(kind) or len((value or "").encode()) > MAX_ORCPT:
         return replies.bad_parameter_501
     address = decode_utf8_address(rest) if kind.lower() == "utf-8" else decode_xtext(rest)
-    if not address or not _is_printable(address):
+    if not address or not is_printable(address):
         return replies.bad_parameter_501
     found["orcpt"] = f"{kind};{address}"
     return None
@@ -224,12 +225,18 @@ def hold_until(value: str | None, found: Found, limits: ParameterLimits) -> Repl
     text = (value or "").upper()
     if not _DATE_TIME.match(text):
         return replies.bad_parameter_501
+    text = text.replace(":60", ":59")  # a leap second is a second to RFC 3339 and none to Python
     try:
-        datetime.fromisoformat(text.replace(":60", ":59"))  # a leap second is a second to RFC 3339 and none to Python
+        moment(text)
     except ValueError:
         return replies.bad_parameter_501
     found["hold_until"] = text
     return None
+
+
+def moment(text: str) -> float:
+    """The Unix time of a HOLDUNTIL as the core hands it on. Raises ValueError where it is none."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 def priority(value: str | None, found: Found, limits: ParameterLimits) -> Reply | None:

@@ -218,6 +218,8 @@ class ServerProtocol:
     # For the wire package
 
     def say(self, reply: Reply) -> None:
+        if not self.settings.enhanced_codes and reply.enhanced:
+            reply = Reply(reply.code, "", reply.text)
         if self.observer is not None:
             self.observer.reply(reply)
         wire = reply.wire

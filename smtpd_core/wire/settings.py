@@ -71,6 +71,7 @@ class ProtocolSettings:
     common_parameters: bool = field(init=False, repr=False, compare=False)  # SIZE, BODY and SMTPUTF8 are all offered
     longest_hold: int = field(init=False, repr=False, compare=False)  # what FUTURERELEASE announces; 0: not at all
     common_size: int = field(init=False, repr=False, compare=False)
+    enhanced_codes: bool = field(init=False, repr=False, compare=False)  # ENHANCEDSTATUSCODES is offered (RFC 2034)
     rcpt_parsers: dict[str, Parser] = field(init=False, repr=False, compare=False)
     limits: ParameterLimits = field(init=False, repr=False, compare=False)
     table: Mapping[str, Command] = field(init=False, repr=False, compare=False)
@@ -92,6 +93,7 @@ class ProtocolSettings:
             without.add("BINARYMIME")  # RFC 3030 3: one needs the other
         rows = tuple(one for one in EXTENSIONS if one.keyword not in without and one.offered(self))
         keep(self, "extensions", rows)
+        keep(self, "enhanced_codes", "ENHANCEDSTATUSCODES" not in without)
         keep(self, "mail_parsers", {key: parser for row in rows for key, parser in row.mail.items()})
         keep(self, "rcpt_parsers", {key: parser for row in rows for key, parser in row.rcpt.items()})
         keep(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from smtpd_core import (
@@ -10,6 +12,7 @@ from smtpd_core import (
     GuardSettings,
     Handler,
     ListenerSettings,
+    Redirect,
     Refuse,
     Reply,
     SmtpServer,
@@ -271,6 +274,55 @@ def test_lmtp_has_one_reply_per_recipient_and_keeps_what_was_accepted():
     assert [one.address for one in store.kept[0][0].recipients] == ["a@b.test", "c@b.test"]
 
 
+def test_lmtp_answers_once_for_a_recipient_that_became_several():
+    said = {
+        "x@b.test": Reply(250, "2.1.5", "x"),
+        "y@b.test": Reply(550, "5.2.2", "full"),
+        "a@b.test": Reply(250, "2.1.5", "a"),
+    }
+    store = Memory()
+    talk = Talk(
+        store=store,
+        service="lmtp",
+        on_recipient_to=lambda session, one: (
+            Redirect("x@b.test", "y@b.test") if one.address == "both@b.test" else Redirect("a@b.test", "a@b.test")
+        ),
+        on_message_received=lambda session, message: [said[one.address] for one in message.envelope.recipients],
+    )
+    talk.to_content(["both@b.test", "twice@b.test"])
+    assert talk.say(*LETTER, "NOOP") == "550 5.2.2 full\n250 2.1.5 a\n250 2.0.0 Ok"
+    assert [one.address for one in store.kept[0][0].recipients] == ["x@b.test", "a@b.test", "a@b.test"]
+
+
+def test_a_reply_that_asks_for_more_is_a_mistake_of_the_program():
+    errors = []
+    go_on = Reply(354, "", "Go on")
+    talk = Talk(on_mail_from=lambda *_: go_on, on_server_error=lambda s, error: errors.append(error)).greet()
+    assert talk.say("MAIL FROM:<>") == "451 4.3.0 Internal error; try again later"
+    assert "354" in str(errors[0])
+    with pytest.raises(ValueError, match="below 300"):
+        Accept(go_on)
+
+
+def test_what_nobody_foresaw_is_told_and_ends_the_session():
+    """The replies owed before it go out; of the exception the client learns nothing."""
+    errors = []
+    talk = Talk(on_server_error=lambda s, error: errors.append(error)).greet()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret path")
+
+    talk.server._house.why_no_mail = broken
+    assert talk.say("NOOP", "MAIL FROM:<>", "NOOP") == "250 2.0.0 Ok\n421 4.3.0 Internal error; try again later"
+    assert talk.wish is Wish.CLOSE and str(errors[0]) == "a secret path"
+
+
+@pytest.mark.parametrize(("days", "reply"), [(13, "250 2.1.0"), (15, "501 5.5.4"), (-1, "250 2.1.0")])
+def test_nobody_holds_a_message_longer_than_announced(days, reply):
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + days * 86_400))
+    assert Talk(service="submission").greet().say(f"MAIL FROM:<> HOLDUNTIL={until}")[:9] == reply
+
+
 def test_a_list_of_replies_is_for_lmtp_only():
     errors = []
     talk = Talk(
@@ -382,4 +434,7 @@ def test_a_trusted_peer_speaks_for_the_client_behind_it():
     assert envelope.origin.address == "2001:db8::7" and envelope.origin.user == "ann"
     assert b"from real.test ([IPv6:2001:db8::7])" in content and b"with ESMTPA" in content
     stranger = Talk(xclient_from=("10.0.0.0/8",)).greet()
+    unknown = Talk(outbox=Memory("b.test"), store=None, xclient_from=("192.0.2.0/24",), relay_from=("10.0.0.0/8",))
+    unknown.greet().say("XCLIENT ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE]", "EHLO x", "MAIL FROM:<>")
+    assert unknown.say("RCPT TO:<b@b.test>")[:9] == "550 5.7.1"  # a stranger, not a client on a unix socket
     assert stranger.say("XCLIENT ADDR=10.0.0.1")[:9] == "550 5.7.1"

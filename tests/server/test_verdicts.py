@@ -35,7 +35,7 @@ def test_an_accept_changes_the_words_or_the_whole_reply():
     assert said_instead(Accept(), recipient_250) is None
     assert str(said_instead(Accept("Welcome"), recipient_250)) == "250 2.1.5 Welcome"
     assert said_instead(Accept(Reply(251, "2.1.5", "Forwarded")), recipient_250).code == 251
-    with pytest.raises(ValueError, match="below 400"):
+    with pytest.raises(ValueError, match="below 300"):
         Accept(Reply(550))
 
 

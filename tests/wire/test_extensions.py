@@ -8,6 +8,7 @@ import pytest
 
 from smtpd_core.wire.extensions import EXTENSIONS, Standing, announced
 from smtpd_core.wire.server import ProtocolSettings
+from tests.support.transcript import play
 
 EVERYTHING = ProtocolSettings(
     service="submission", starttls=True, mechanisms=("PLAIN",), expn=True, etrn=True, requiretls=True
@@ -70,3 +71,20 @@ def test_the_condition_of_each(keyword, settings, standing, shown):
 def test_what_stands_behind_the_keyword(settings, line):
     """RFC 1870 4, RFC 9422 4, RFC 4865 4, RFC 2852 3, RFC 6710 3."""
     assert line in announced(replace(EVERYTHING, **settings), BEFORE)
+
+
+def test_without_enhanced_codes_no_reply_carries_one():
+    play(
+        """
+        S: 220 mx.test ready
+        C: HELO probe
+        S: 250 mx.test
+        C: MAIL FROM:<>
+        S: 250 Sender ok
+        C: FOO
+        S: 500 Unknown command
+        C: HELP MAIL
+        S: 214 MAIL FROM:<address> [parameters]
+    """,
+        without=frozenset({"ENHANCEDSTATUSCODES"}),
+    )

@@ -164,6 +164,35 @@ def test_xclient_starts_the_session_over():
     assert any("XCLIENT" in line for line in played.said)
 
 
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "HELO=a+0D+0AX-Evil:+20yes",
+        "NAME=a+00b",
+        "LOGIN=a+0Ab",
+        "PORT=+C2+B2",
+        "PORT=65536",
+        "PORT=-1",
+        "PORT=999999999999",
+        "ADDR=bogus",
+        "ADDR=1.2.3",
+        "ADDR=IPV6:fe80::1%25eth0",
+        "ADDR=1.2.3.4+0A",
+        "DESTADDR=x",
+        "DESTPORT=x",
+        "NAME=",
+    ],
+)
+def test_facts_that_can_not_be_are_refused(fact):
+    """They would go into the trace, the log and the lists of networks."""
+    play(HELLO + f"C: XCLIENT {fact}\nS: 501 5.5.4 Bad parameter value", trusted=True)
+
+
+def test_a_hello_told_by_xclient_that_is_no_name_is_left_out():
+    played = play(HELLO + "C: XCLIENT HELO=my+20host+28x+29\nS: 220 mx.test ready", trusted=True)
+    assert played.protocol is not None and played.protocol.hello == ""
+
+
 @pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])
 def test_strangers_are_not_believed(verb):
     played = play(HELLO + f"C: {verb} NAME=x ADDR=1.2.3.4\nS: 550 5.7.1 Not permitted for this client")

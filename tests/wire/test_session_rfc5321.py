@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from smtpd_core.wire import events
+from smtpd_core.wire.replies import Reply
+from smtpd_core.wire.server import ProtocolSettings, ServerProtocol
 from tests.support.transcript import play
 
 HELLO = """
@@ -155,6 +157,20 @@ def test_a_refused_hello_changes_nothing():
         S: 250 2.1.5 Recipient ok
     """
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("glad " * 200, "glad " * 80), ("", "mx.test"), ("a\nPIPELINING", "a PIPELINING")]
+)
+def test_a_hooks_own_greeting_is_one_line(text, line):
+    protocol = ServerProtocol(ProtocolSettings(hostname="mx.test"))
+    protocol.receive(b"EHLO probe\r\n")
+    protocol.next_event()
+    protocol.accept()
+    protocol.next_event()
+    protocol.take_output()
+    protocol.accept(Reply(250, "", text))
+    assert protocol.take_output().decode().startswith(f"250-{line.rstrip()}\r\n250-PIPELINING\r\n250-SIZE ")
 
 
 def test_a_hooks_own_greeting_leaves_the_extensions_alone():
