@@ -1,23 +1,26 @@
 """A dialogue on which faults are played: the real one, with its verdicts and its output bent where the plan says so.
 
-A verdict is bent at accept(), so that what is refused on purpose is refused for good; the octets of a reply are bent
-where it is said. What takes time becomes a script of pieces and pauses, which advance() plays before it goes on.
+What is refused on purpose is refused before the dialogue hears of it, so that nothing of it is kept; the octets of a
+reply are bent where it is said. What takes time becomes a script of pieces and pauses, which advance() plays first.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from smtpd_core.net.conversation import Pause, Turn, WaitFor, Wish
 from smtpd_core.net.settings import ListenerSettings, Peer
 from smtpd_core.server.dialogue import Dialogue
 from smtpd_core.server.house import House
+from smtpd_core.server.server import SmtpServer
 from smtpd_core.testing.faults import CONTENT, Fault, Faults
+from smtpd_core.wire import events
+from smtpd_core.wire.events import ContentDropped, Event, Waiting
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.server import ServerProtocol, WireObserver
 from smtpd_core.wire.settings import ProtocolSettings
-from smtpd_core.wire.transaction import ON_CONTENT
 
 # A pause of no length: what is ready goes out in a segment of its own, then the script goes on.
 _FLUSH = 0.0
@@ -25,10 +28,23 @@ _FLUSH = 0.0
 # A stalled dialogue looks up this rarely; the connection's own deadlines and stop() end it.
 _STALLED = 3_600.0
 
-# Verbs whose reply is the verdict of an event. All others are bent where their reply is said.
-_DECIDED = frozenset(
-    {"CONNECT", "EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "STARTTLS", "AUTH", "VRFY", "EXPN", "ETRN", CONTENT}
-)
+# The stage of each event that has a verdict; "" where it is the verb that was said.
+_DECIDED: dict[type, str] = {
+    events.Connected: "CONNECT",
+    events.Hello: "",
+    events.MailFrom: "MAIL",
+    events.RcptTo: "RCPT",
+    events.ContentBegins: "",
+    events.ContentEnds: CONTENT,
+    events.StartTls: "STARTTLS",
+    events.Authenticated: "AUTH",
+    events.Verify: "VRFY",
+    events.Expand: "EXPN",
+    events.Etrn: "ETRN",
+}
+
+# Verbs that the core answers by itself: they are bent where their reply is said.
+_UNDECIDED = frozenset({"NOOP", "RSET", "QUIT", "HELP"})
 
 _Piece = bytes | float | None  # octets, a pause, or the end
 
@@ -39,10 +55,8 @@ class Script:
     It observes the core, and passes on to whoever observed it before.
     """
 
-    def __init__(self, faults: Faults, judged: Callable[[bool], None], refused: Callable[[str], None]) -> None:
+    def __init__(self, faults: Faults) -> None:
         self.faults = faults
-        self.judged = judged
-        self.refused = refused
         self.stage = "CONNECT"
         self.sender = ""
         self.recipients: list[str] = []
@@ -81,7 +95,7 @@ class Script:
 
 
 class FaultyProtocol(ServerProtocol):
-    """The core, bent."""
+    """The core, bent. `fault` acts on the reply that is said next."""
 
     __slots__ = ("fault", "script")
 
@@ -90,29 +104,33 @@ class FaultyProtocol(ServerProtocol):
         self.script = script
         self.fault: Fault | None = None
 
+    def next_event(self) -> Event | Waiting:
+        """An event that is refused on purpose is refused before the floor above hears of it."""
+        while True:
+            event = super().next_event()
+            stage = _DECIDED.get(type(event))
+            if stage is None:
+                return event
+            script = self.script
+            script.stage = stage or script.stage
+            script.user = self.identity
+            self.fault = fault = script.take()
+            if fault is None or fault.says is None or fault.says.is_positive:
+                return event
+            self.refuse(fault.says)
+            if stage == CONTENT:
+                return ContentDropped(fault.says)
+
     def accept(self, reply: Reply | None = None, replies: Sequence[Reply] | None = None) -> None:
-        script = self.script
-        script.user = self.identity
-        is_content = self.verdict is ON_CONTENT
-        if is_content:
-            script.stage = CONTENT
-        self.fault = fault = script.take() if script.stage in _DECIDED else None
-        refused_on_purpose = fault is not None and fault.says is not None and not fault.says.is_positive
-        if is_content:
-            script.content_left = None
-            script.judged(not refused_on_purpose)
+        fault = self.fault
         if fault is not None and fault.says is not None:
-            if refused_on_purpose:
-                script.refused(script.stage)
-                self.refuse(fault.says)
-                return
             reply, replies = fault.says, None
         super().accept(reply, replies)
 
     def say(self, reply: Reply) -> None:
         script = self.script
         fault, self.fault = self.fault, None
-        if fault is None and script.stage not in _DECIDED and reply.is_positive:
+        if fault is None and reply.is_positive and script.stage in _UNDECIDED:
             fault = script.take()
             if fault is not None and fault.says is not None:
                 reply = fault.says
@@ -167,8 +185,7 @@ def _without(wire: bytes, extension: str) -> bytes:
 
 
 class FaultyDialogue(Dialogue):
-    """Plays the script before the dialogue goes on. `judged(session_id, accepted)` hears the verdict on each message,
-    `ended(session_id)` the end of the session."""
+    """Plays the script before the dialogue goes on. `ended(session_id)` hears of the session's end."""
 
     __slots__ = ("_after", "_ended", "script")
 
@@ -179,28 +196,14 @@ class FaultyDialogue(Dialogue):
         listener: ListenerSettings,
         session_id: str,
         faults: Faults,
-        judged: Callable[[str, bool], None],
-        ended: Callable[[str], None],
+        ended: Callable[[str], None] = lambda session_id: None,
     ) -> None:
-        self.script = script = Script(faults, lambda accepted: judged(session_id, accepted), self._take_back)
+        self.script = script = Script(faults)
         super().__init__(house, peer, listener, session_id, lambda settings: FaultyProtocol(settings, script))
         script.inner = self.witness
         self.protocol.observer = script
         self._after: Wish | WaitFor | Pause | None = None
         self._ended = ended
-
-    def _take_back(self, stage: str) -> None:
-        """The dialogue had said yes where the plan says no: its side of the move is undone."""
-        session = self.session
-        if stage == "RCPT" and session.transaction is not None:
-            session.transaction.recipients.pop()
-        elif stage == "MAIL":
-            session.transaction = None
-        elif stage == "AUTH":
-            session.user = None
-        elif stage == "DATA" and self.content is not None:
-            self.content.drop()
-            self.content = None
 
     def closed(self, turn: Turn, why: str) -> Wish | None:
         wish = super().closed(turn, why)
@@ -243,3 +246,14 @@ class FaultyDialogue(Dialogue):
             ready, script.ready = script.ready, b""
             return ready
         return b"" if script.pieces else super().take_output()
+
+
+class FaultyServer(SmtpServer):
+    """SmtpServer whose sessions misbehave as `faults` say."""
+
+    def __init__(self, faults: Faults, **properties: Any) -> None:
+        self._faults = faults
+        super().__init__(**properties)
+
+    def _open(self, peer: Peer, listener: ListenerSettings, session_id: str) -> Dialogue:
+        return FaultyDialogue(self._house, peer, listener, session_id, self._faults)

@@ -83,7 +83,6 @@ class TestServer:
         self.faults = Faults()
         self.inbox = Inbox(self.settle)
         self._sessions = _Sessions()
-        self._pending: dict[str, Letter] = {}
         self._root: Pair | None = None
         given: dict[str, Any] = {
             "port": 0,
@@ -94,13 +93,13 @@ class TestServer:
             "clear_text_without_tls": tls == "none",
             "without_extensions": tuple(without),
             "transcript_memory": _TRANSCRIPTS,
-            "store": _Store(self._pending),
+            "store": _Store(self.inbox),
             "guard": _PATIENT,
         }
         if tls != "none":
             self._root = root = authority("Test authority")
             given["certificate"] = LEAVES[certificate](root, "mx.example.test", _now())
-        self.server = _FaultyServer(self._open, **(given | properties))
+        self.server = _Server(self._open, **(given | properties))
 
     # -- life
 
@@ -219,15 +218,10 @@ class TestServer:
     def _open(self, house: Any, peer: Peer, listener: ListenerSettings, session_id: str) -> Dialogue:
         if self._sessions.open(session_id, peer.port):
             return Dialogue(house, peer, listener, session_id)
-        return FaultyDialogue(house, peer, listener, session_id, self.faults, self._judged, self._sessions.close)
-
-    def _judged(self, session_id: str, accepted: bool) -> None:
-        letter = self._pending.pop(session_id, None)
-        if letter is not None and accepted:
-            self.inbox.deliver(letter)
+        return FaultyDialogue(house, peer, listener, session_id, self.faults, self._sessions.close)
 
 
-class _FaultyServer(SmtpServer):
+class _Server(SmtpServer):
     """SmtpServer with dialogues of our making."""
 
     def __init__(self, opens: Callable[..., Dialogue], **properties: Any) -> None:
@@ -239,12 +233,12 @@ class _FaultyServer(SmtpServer):
 
 
 class _Store:
-    """Satisfies server.keeping: holds a letter until the verdict on it has been given."""
+    """Satisfies server.keeping: what is accepted lies in the inbox before the client hears of it."""
 
     drafts: str | None = None
 
-    def __init__(self, pending: dict[str, Letter]) -> None:
-        self._pending = pending
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
 
     def has_room(self) -> Reply | None:
         return None
@@ -255,7 +249,7 @@ class _Store:
     def keep(self, envelope: Envelope, draft: Draft) -> Ticket:
         with draft.open() as file:
             letter = Letter(envelope, file.read(), draft.trace, draft.id)
-        self._pending[envelope.origin.session] = letter
+        self._inbox.deliver(letter)
         draft.close()
         ticket = Ticket()
         ticket.resolve()
