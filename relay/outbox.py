@@ -284,6 +284,11 @@ class Outbox:
         self.dispatcher.announce()
         return done
 
+    def wake(self) -> None:
+        """Look at the queue now: its clock has moved."""
+        if self.dispatcher is not None:
+            self.dispatcher.announce()
+
     @property
     def figures(self) -> Figures:
         """What the spool did since the start."""
