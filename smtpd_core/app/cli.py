@@ -100,8 +100,8 @@ COMMANDS = (
     Command(
         "replay",
         "smtpd_core.app.cmd_replay",
-        "play a recorded transcript against the protocol core",
-        ("python -m smtpd_core replay session.txt",),
+        "play a recorded transcript against a server",
+        ("python -m smtpd_core replay --server 127.0.0.1:2525 session.txt",),
     ),
     Command(
         "completion",

@@ -1,0 +1,52 @@
+"""`conform`: try a server's protocol, rule by rule, on loopback or on a host of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import socket
+import sys
+from dataclasses import asdict
+
+from smtpd_core.app.sanity import bad_address
+from smtpd_core.testing.conform import Finding, findings
+
+_WORDS = {True: "ok", False: "BROKEN", None: "not offered"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("server", metavar="HOST:PORT", help="the server to try")
+    parser.add_argument("--to", default="postmaster@localhost", help="a recipient that it takes, default %(default)s")
+    parser.add_argument("--from", dest="sender", default="probe@probe.test", help="a sender, default %(default)s")
+    parser.add_argument("--json", action="store_true", help="one JSON object a rule")
+    parser.add_argument(
+        "--i-own-this", action="store_true", help="the server is mine: needed for any address beyond loopback"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    if reason := bad_address(options.server):
+        print(f"conform: {reason}", file=sys.stderr)
+        return 2
+    host, _, port = options.server.rpartition(":")
+    host = host.strip("[]")
+    if not options.i_own_this and not _is_loopback(host, int(port)):
+        print(f"conform: {host} is not on loopback; add --i-own-this where it is yours", file=sys.stderr)
+        return 2
+    broken = 0
+    for finding in findings(host, int(port), options.sender, options.to):
+        broken += finding.passed is False
+        print(json.dumps(asdict(finding)) if options.json else _row(finding), flush=True)
+    return 1 if broken else 0
+
+
+def _row(finding: Finding) -> str:
+    tail = f"  ({finding.why})" if finding.why else ""
+    return f"{_WORDS[finding.passed]:12} RFC {finding.section:16} {finding.rule}{tail}"
+
+
+def _is_loopback(host: str, port: int) -> bool:
+    """Whether every address of this name is one of loopback."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return all(ipaddress.ip_address(str(one[4][0]).split("%")[0]).is_loopback for one in found)
