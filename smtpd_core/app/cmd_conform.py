@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
-import socket
 import sys
 from dataclasses import asdict
 
 from smtpd_core.app.sanity import bad_address
-from smtpd_core.testing.conform import Finding, findings
+from smtpd_core.testing.conform import Finding, findings, is_loopback
 
 _WORDS = {True: "ok", False: "BROKEN", None: "not offered"}
 
@@ -31,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         return 2
     host, _, port = options.server.rpartition(":")
     host = host.strip("[]")
-    if not options.i_own_this and not _is_loopback(host, int(port)):
+    if not options.i_own_this and not is_loopback(host, int(port)):
         print(f"conform: {host} is not on loopback; add --i-own-this where it is yours", file=sys.stderr)
         return 2
     broken = 0
@@ -44,9 +42,3 @@ def run(options: argparse.Namespace) -> int:
 def _row(finding: Finding) -> str:
     tail = f"  ({finding.why})" if finding.why else ""
     return f"{_WORDS[finding.passed]:12} RFC {finding.section:16} {finding.rule}{tail}"
-
-
-def _is_loopback(host: str, port: int) -> bool:
-    """Whether every address of this name is one of loopback."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return all(ipaddress.ip_address(str(one[4][0]).split("%")[0]).is_loopback for one in found)

@@ -11,6 +11,7 @@ Not here: rules that count replies or start TLS (attacks.py), the command line (
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 from collections.abc import Iterator
@@ -128,6 +129,12 @@ def play(rule: Rule, host: str, port: int, sender: str, to: str) -> bool | None:
             else:
                 probe.send(text.encode("latin-1", "replace").decode("unicode_escape").encode("latin-1"))
     return True
+
+
+def is_loopback(host: str, port: int) -> bool:
+    """Whether every address of this name is one of loopback. OSError where there is no such name."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return all(ipaddress.ip_address(str(one[4][0]).split("%")[0]).is_loopback for one in found)
 
 
 def findings(host: str, port: int, sender: str, to: str) -> Iterator[Finding]:
