@@ -23,7 +23,7 @@ from typing import Any
 from certs.renewal import Renewal
 from certs.stream import TlsStream
 from relay.outbox import Outbox
-from smtpd_core.accounts import AccountStore
+from smtpd_core.accounts import AccountStore, StoreUnavailable
 from smtpd_core.accounts.extras import ExtraMissing
 from smtpd_core.app.certificates import pair_files, tls_terms, utc_now
 from smtpd_core.app.figures import Figures, as_text
@@ -239,8 +239,11 @@ class Daemon:
 
     def _open_accounts(self, settings: Settings) -> AccountStore | None:
         try:
-            return open_accounts(settings.accounts)
-        except (ValueError, OSError, ExtraMissing) as error:
+            store = open_accounts(settings.accounts)
+            if store is not None:
+                _ = store.kinds  # what can be offered is asked of a database, which may be down
+            return store
+        except (ValueError, OSError, ExtraMissing, StoreUnavailable) as error:
             raise BadSettings([f"accounts.store: {error}"]) from None
 
     def _door(self, section: ListenerSection) -> Door:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,28 @@ def test_an_unknown_user_is_checked_against_a_hash_like_those_of_the_others(
     store.verify("ann", "wrong")
     store.verify("nobody", "wrong")
     assert len(seen) == 2 and seen[0] == seen[1]
+
+
+def test_a_changed_file_is_read_by_one_log_in_while_the_others_go_on_with_the_old_accounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = written(tmp_path, "ann:{PLAIN}old\n", "passwd")
+    (tmp_path / "passwd").write_text("ann:{PLAIN}new password\n")
+    reading, may_go_on, reads = threading.Event(), threading.Event(), []
+    read = store._text
+
+    def slow_disk() -> str:
+        reads.append(1)
+        reading.set()
+        may_go_on.wait(10)
+        return read()
+
+    monkeypatch.setattr(store, "_text", slow_disk)
+    found = []
+    first = threading.Thread(target=lambda: found.append(store.verify("ann", "new password")))
+    first.start()
+    assert reading.wait(10)
+    assert store.verify("ann", "old") is not None, "nobody waits for the one who reads"
+    may_go_on.set()
+    first.join(10)
+    assert found == [Account("ann")] and reads == [1] and store.verify("ann", "old") is None

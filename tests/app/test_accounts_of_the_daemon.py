@@ -86,10 +86,22 @@ def test_what_could_never_work_is_refused_at_start(
     assert "Traceback" not in told.stderr
 
 
-def test_a_store_that_is_not_there_is_refused_at_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("store", "why"),
+    [
+        ("file:nowhere.toml", "nowhere.toml"),
+        ("sqlite:/dev/null", "no such table"),
+        ("mysql://smtp:hunter2@127.0.0.1:1/mail", "mysql://smtp@127.0.0.1"),
+        ("postgresql://smtp:hunter2@127.0.0.1:1/mail", "postgresql://smtp@127.0.0.1"),
+    ],
+)
+def test_a_store_that_is_not_there_is_refused_at_start(tmp_path: Path, store: str, why: str) -> None:
+    if store.startswith(("mysql", "postgresql")):
+        pytest.importorskip("pymysql" if store.startswith("mysql") else "psycopg")
     told = subprocess.run(
-        [sys.executable, "-m", "smtpd_core", "serve", "--config", config(tmp_path, "file:nowhere.toml"),
+        [sys.executable, "-m", "smtpd_core", "serve", "--config", config(tmp_path, store),
          "--state", str(tmp_path / "state")],
         capture_output=True, text=True, timeout=30, cwd=ROOT,
     )  # fmt: skip
-    assert told.returncode == 2 and "nowhere.toml" in told.stderr
+    assert told.returncode == 2 and why in told.stderr, told.stderr
+    assert "Traceback" not in told.stderr and "hunter2" not in told.stderr

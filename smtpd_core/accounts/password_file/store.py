@@ -54,6 +54,7 @@ class PasswordFileStore(RecordStore):
         self._form = TOML if self.path.suffix == ".toml" else LINES
         self.renews = self._form is TOML if renew is None else renew
         self._writing = Lock()
+        self._reading = Lock()
         self._refused: tuple[int, int, int] | None = None
         self._loaded = self._read()
 
@@ -131,7 +132,12 @@ class PasswordFileStore(RecordStore):
             stamp = _stamp(self.path)
             if stamp == self._loaded.stamp or stamp == self._refused:
                 return self._loaded
-            self._loaded = self._read()
+            # One reads, which takes seconds with a hundred thousand accounts; the others go on with the old ones.
+            if self._reading.acquire(blocking=False):
+                try:
+                    self._loaded = self._read()
+                finally:
+                    self._reading.release()
         except OSError as error:
             raise StoreUnavailable(f"{self.path}: {error.strerror}") from None
         except ValueError as error:
