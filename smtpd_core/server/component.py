@@ -21,6 +21,7 @@ from smtpd_core.server.options import (
     AT_START,
     EventOption,
     Option,
+    a_debug_log,
     a_guard,
     flag,
     one_of,
@@ -253,7 +254,9 @@ class Component:
 
     # Who watches
     debug_log: Option[bool | str | Logger | None] = Option(
-        None, "True, a path or a logger: the dialogue, secrets masked. True also turns transcripts on."
+        None,
+        "True, a path or a logger: the dialogue, secrets masked. It also turns transcripts on.",
+        check=a_debug_log,
     )
     debug_log_format: Option[str] = Option("text", "text or json (one object a line).", check=one_of("text", "json"))
     transcript_memory: Option[int] = Option(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, TextIO
@@ -20,30 +21,44 @@ if TYPE_CHECKING:
     from smtpd_core.server.house import House
     from smtpd_core.server.session import Session
 
+log = logging.getLogger(__name__)
+
 # Lines of one transcript: the beginning of a long session goes, its end tells what went wrong.
 MAX_LINES = 400
 
 
-class DebugLog:
-    """Lines of dialogue to a logger, or appended to a file; as text or as one JSON object each."""
+# Control characters that could make a terminal or a reader of lines believe something else.
+_SHOWN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 
-    def __init__(self, target: str | logging.Logger | bool, form: str = "text") -> None:
+
+class DebugLog:
+    """Lines of dialogue to a logger, or appended to a file; as text or as one JSON object each.
+
+    The file is opened with the first line and again where it was moved away (logrotate). A line that can't be written
+    is lost, and costs no session: the first of them is told to the log.
+    """
+
+    def __init__(self, target: str | os.PathLike[str] | logging.Logger | bool, form: str = "text") -> None:
         if form not in ("text", "json"):
             raise ValueError(f"debug_log_format {form!r}: 'text' or 'json' is due")
         self._as_json = form == "json"
         self._logger: logging.Logger | None = None
+        self._path = ""
         self._file: TextIO | None = None
+        self._is_closed = False
+        self._is_failing = False
         self._lock = Lock()
         if isinstance(target, logging.Logger):
             self._logger = target
-        elif target is True:
+        elif isinstance(target, bool):
             self._logger = logging.getLogger("smtpd_core.debug")
             if not self._logger.isEnabledFor(logging.DEBUG):
                 self._logger.setLevel(logging.DEBUG)
             if not self._logger.hasHandlers():
                 self._logger.addHandler(logging.StreamHandler())
         else:
-            self._file = open(str(target), "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (owned until close)
+            self._path = os.path.abspath(os.fspath(target))
+            self._open().close()  # what can't be opened is an error at once
 
     def note(self, session: str, kind: str, text: str, **more: Any) -> None:
         """One line. `kind` is connect, command, reply, content, tls, user or close."""
@@ -53,21 +68,60 @@ class DebugLog:
             line = json.dumps({"time": round(time.time(), 3), "session": session, "kind": kind, "text": text, **more})
         else:
             mark = {"command": "C:", "reply": "S:"}.get(kind, f"-- {kind}")
-            line = "\n".join(f"{session} {mark} {part}" for part in text.splitlines() or [""])
+            line = "\n".join(f"{session} {mark} {part.translate(_SHOWN)}" for part in text.splitlines() or [""])
         if self._logger is not None:
             self._logger.debug("%s", line)
-        elif self._file is not None:
-            if not self._as_json:
-                stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-                line = "\n".join(f"{stamp} {part}" for part in line.splitlines())
-            with self._lock:
-                self._file.write(line + "\n")
+            return
+        if not self._as_json:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            line = "\n".join(f"{stamp} {part}" for part in line.splitlines())
+        with self._lock:
+            trouble = self._write(line)
+        if trouble is not None:
+            log.error("debug log %s: %s; lines are lost until it can be written again", self._path, trouble)
+
+    def _open(self) -> TextIO:
+        return open(self._path, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
+
+    def _write(self, line: str) -> OSError | None:
+        """Within the lock. The error, where it is a new one."""
+        if self._is_closed:
+            return None  # a session that had its hands on it while it was exchanged
+        try:
+            if self._file is None:
+                self._file = self._open()
+            elif self._was_moved(self._file):
+                moved, self._file = self._file, self._open()
+                moved.close()
+            self._file.write(line + "\n")
+        except OSError as error:
+            is_new, self._is_failing = not self._is_failing, True
+            self._drop_file()
+            return error if is_new else None
+        self._is_failing = False
+        return None
+
+    def _was_moved(self, file: TextIO) -> bool:
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return True
+        mine = os.fstat(file.fileno())
+        return (there.st_ino, there.st_dev) != (mine.st_ino, mine.st_dev)
+
+    def _drop_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError:
+                pass  # what it still held can't be written either
 
     def close(self) -> None:
-        if self._file is not None:
-            with self._lock:
-                self._file.close()
-                self._file = None
+        """For good; lines that come later are lost."""
+        with self._lock:
+            self._is_closed = True
+            self._drop_file()
 
 
 class Transcripts:
@@ -112,7 +166,7 @@ class Witness:
         self.lines: deque[str] | None = deque(maxlen=MAX_LINES) if house.transcripts is not None else None
         self.failed = False
         self.started = time.monotonic()
-        self.note("connect", f"from {session.peer!r} on {session.listener.service} {session.listener.bind}")
+        self.note("connect", f"from {session.peer!r} on {session.listener_name}")
 
     def command(self, text: str) -> None:
         if self.house.slots.on_receive_command is not None:
@@ -136,7 +190,7 @@ class Witness:
             debug.note(self.session.id, kind, text)
         if self.lines is not None:
             since = time.monotonic() - self.started
-            self.lines.extend(f"{since:8.3f} {mark} {part}" for part in text.split("\n"))
+            self.lines.extend(f"{since:8.3f} {mark} {part.translate(_SHOWN)}" for part in text.split("\n"))
 
     def end(self, why: str, failed: bool) -> None:
         self.note("close", why)

@@ -8,6 +8,8 @@ Thread: any.
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -171,6 +173,14 @@ def a_guard(name: str, value: Any) -> GuardSettings | Guard | None:
     if value is not None and not isinstance(value, GuardSettings | Guard):
         raise TypeError(f"{name} = {value!r}: GuardSettings(...) or a Guard is due")
     return value
+
+
+def a_debug_log(name: str, value: Any) -> bool | str | logging.Logger | None:
+    if value is None or isinstance(value, bool | logging.Logger):
+        return value
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise TypeError(f"{name} = {value!r}: True, a path or a logging.Logger is due")
+    return os.fspath(value)
 
 
 def sender_rule(name: str, value: Any) -> str:

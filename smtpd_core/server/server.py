@@ -64,6 +64,7 @@ class SmtpServer(Component):
         self._listeners: list[ListenerSettings] = []
         self._started_keepings: list[Living] = []
         self._is_made = False
+        self._debug_made: tuple[object, str] = (None, "text")
         self._commands = CommandTable(self._slots.budget, self._renew_dialects)
         self._house = House(self._slots, self._commands, Guard())
         self._handler = handler
@@ -143,6 +144,7 @@ class SmtpServer(Component):
             keepings, self._started_keepings = self._started_keepings, []
             has_ended &= self._stop_keepings(keepings, 10.0 if timeout is None else max(1.0, timeout))
             self._tell("on_stop")
+            self._close_debug_log()
         return has_ended
 
     def _start_keepings(self) -> list[Living]:
@@ -333,17 +335,25 @@ class SmtpServer(Component):
     def _set_watchers(self) -> None:
         house = self._house
         wanted = (self.debug_log, self.debug_log_format)
-        if wanted != self._values.get("_debug_made"):
-            old, house.debug = house.debug, None
-            if self.debug_log:
-                house.debug = DebugLog(self.debug_log, self.debug_log_format)
+        if wanted != self._debug_made:
+            made = DebugLog(self.debug_log, self.debug_log_format) if self.debug_log else None
+            old, house.debug = house.debug, made
+            self._debug_made = wanted
             if old is not None:
                 old.close()
-            self._values["_debug_made"] = wanted
         room = self.transcript_memory or (_TRANSCRIPTS if self.debug_log else 0)
         if room != (house.transcripts.room if house.transcripts is not None else 0):
             house.transcripts = Transcripts(room) if room else None
         house.watch()
+
+    def _close_debug_log(self) -> None:
+        """A server that is stopped holds no file; start() makes the log anew."""
+        with self._lock:
+            debug = self._house.debug
+            if debug is None or self.active:
+                return
+            self._house.debug, self._debug_made = None, (None, "")
+        debug.close()
 
     def _make_dialects(self) -> None:
         made = {one: dialects.dialect_of(self, one) for one in self._listeners}
