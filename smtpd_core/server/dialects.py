@@ -147,6 +147,9 @@ def chooser(server: SmtpServer, session: Session | None) -> Callable[[str], Pair
         except Exception as error:
             house.report(session, "on_get_certificate", error)
             raise
+        except BaseException as error:
+            house.report(session, "on_get_certificate", error)
+            raise RuntimeError("on_get_certificate failed") from error
 
     return choose
 

@@ -284,7 +284,7 @@ class Dialogue:
             return False
         try:
             hook.function(self.session, *arguments)
-        except Exception as error:
+        except BaseException as error:  # sys.exit() in a hook ends neither a thread of ours nor the session
             self.house.report(self.session, hook.name, error)
         finally:
             turn.leave(hook.meter)
@@ -296,7 +296,7 @@ class Dialogue:
             return Wish.NEED_SLOT
         try:
             return hook.function(self.session, *arguments)
-        except Exception as error:
+        except BaseException as error:
             self.house.report(self.session, hook.name, error)
             return failure
         finally:

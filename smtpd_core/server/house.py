@@ -106,5 +106,5 @@ class House:
         if hook is not None:
             try:
                 hook.function(session, error)
-            except Exception:  # the observer of errors has nobody behind it but the log
+            except BaseException:  # the observer of errors has nobody behind it but the log
                 log.exception("on_server_error failed")

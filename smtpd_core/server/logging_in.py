@@ -61,7 +61,7 @@ def _find_secret(dialogue: Dialogue, event: NeedSecret) -> Answer:
                 return answer
         where = "the account store"
         return answer_of_store(house.accounts, event)
-    except Exception as error:
+    except BaseException as error:
         house.report(dialogue.session, where, error)
         return Answer(refusal=replies.login_unavailable_454)
 

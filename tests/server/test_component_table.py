@@ -561,3 +561,43 @@ def test_a_handler_object_has_any_of_the_events():
 
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, RecursionError])
+@pytest.mark.parametrize(
+    "event, code",
+    [
+        ("on_accept_connection", "421 4.3.0"),
+        ("on_hello", "451 4.3.0"),
+        ("on_authenticate", "454 4.7.0"),
+        ("on_mail_from", "451 4.3.0"),
+        ("on_recipient_to", "451 4.3.0"),
+        ("on_message_received", "451 4.3.0"),
+        ("on_receive_command", ""),
+        ("on_read_connection", ""),
+        ("on_close_connection", ""),
+    ],
+)
+def test_a_hook_that_exits_is_a_hook_that_failed(event, code, error):
+    """sys.exit() in a hook closed the connection without an answer and was told to nobody."""
+    errors, heard = Diary(), []
+
+    def fail(*arguments):
+        raise error("from a hook")
+
+    with serve(on_server_error=lambda session, one: errors.note(one), clear_text_without_tls=True) as server:
+        setattr(server, event, fail)
+        with Line(server.address) as line:
+            heard.append(line.greeting)
+            for command in ("EHLO probe.test", PLAIN) if line.greeting.startswith("220") else ():
+                heard.append(line.ask(command))
+            if heard[-1][:3] not in ("421", "451"):
+                heard.append(line.send())
+        assert isinstance(errors.wait(lambda entries: entries)[0], error)
+        if code:
+            assert any(reply.startswith(code) for reply in heard)
+        else:
+            assert heard[-1].startswith("250")
+        setattr(server, event, None)
+        with talking(server) as line:
+            assert line.send().startswith("250")

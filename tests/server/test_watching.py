@@ -1,7 +1,5 @@
 """The debug log and the transcripts: what they show, what they hide, and that their troubles cost no session."""
 
-# ruff: noqa: SIM117 (servers around clients read better than all in one line)
-
 from __future__ import annotations
 
 import os
