@@ -4,7 +4,9 @@
     faults.on("content").close()                      accepted, then cut before the reply
     parse("RCPT to=*@full.test reply 452 times=2")    the same language as one line of text
 
-Stages: CONNECT (the banner), a verb, or "content" (after the final dot, or after BDAT LAST). "*" is every stage.
+Stages: CONNECT (the banner), a verb, HANDSHAKE (after STARTTLS), or "content" (after the final dot, or after BDAT
+LAST). "*" is every stage. In a catcher an address can be the fault: magic("fault.test") makes of a recipient
+reply-452@fault.test, close@, stall@, delay-2@, content-reply-554@ or content-close@ what it says.
 A plan is deterministic: the first fault in order of writing that matches and is not used up acts, one per stage.
 Thread: writing from the test, asking from the server's threads.
 Not here: how a fault is played on a connection (faulty.py).
@@ -112,6 +114,7 @@ class Faults:
 
     def __init__(self) -> None:
         self._plan: list[Fault] = []
+        self._magic = ""
         self._lock = Lock()
 
     def on(
@@ -130,16 +133,27 @@ class Faults:
             self._plan.append(fault)
         return fault
 
-    def add(self, text: str) -> Fault:
-        """A fault written as text; see parse()."""
+    def add(self, text: str) -> None:
+        """A fault written as text, see parse(), or "magic DOMAIN"."""
+        word, _, domain = text.partition(" ")
+        if word == "magic":
+            self.magic(domain)
+            return
         fault = parse(text)
         with self._lock:
             self._plan.append(fault)
-        return fault
+
+    def magic(self, domain: str) -> None:
+        """From now on recipients in this domain say themselves what goes wrong. ValueError without a domain."""
+        if not domain.strip() or "@" in domain:
+            raise ValueError(f"magic {domain!r}: a domain is due, as in 'magic fault.test'")
+        with self._lock:
+            self._magic = domain.strip().lower()
 
     def clear(self) -> None:
         with self._lock:
             self._plan.clear()
+            self._magic = ""
 
     def take(self, stage: str, facts: Mapping[str, str]) -> Fault | None:
         """The fault that acts now; counts it."""
@@ -151,6 +165,19 @@ class Faults:
                 if fault.seen <= fault.after or (fault.times and fault.seen > fault.after + fault.times):
                     continue
                 return fault
+        return self._of_address(stage, facts.get("to", "")) if self._magic else None
+
+    def _of_address(self, stage: str, to: str) -> Fault | None:
+        for address in to.lower().split("\n"):
+            local, _, domain = address.rpartition("@")
+            if domain == self._magic:
+                words = local.split("-")
+                at = CONTENT if words[0] == CONTENT.lower() else "RCPT"
+                if at == stage:
+                    try:
+                        return parse(" ".join([at, *words[at == CONTENT :]]))
+                    except ValueError:
+                        return None  # an address like any other
         return None
 
     def hang_up_after(self, facts: Mapping[str, str]) -> int | None:

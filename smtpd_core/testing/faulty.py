@@ -74,6 +74,14 @@ class Script:
     def take(self) -> Fault | None:
         return self.faults.take(self.stage, self.facts())
 
+    def spoil_handshake(self) -> None:
+        """STARTTLS was accepted: no handshake follows, or the connection ends."""
+        fault = self.faults.take("HANDSHAKE", self.facts())
+        if fault is not None and fault.is_silent:
+            self.pieces.extend([_STALLED, None])
+        elif fault is not None and fault.cut_after is not None:
+            self.pieces.append(None)
+
     def command(self, text: str) -> None:
         verb, _, argument = text.partition(" ")
         if verb != "****":  # an answer within AUTH
@@ -223,10 +231,12 @@ class FaultyDialogue(Dialogue):
         script = self.script
         if not script.pieces:
             wish = super().advance(turn)
-            if not script.pieces:
+            if not script.pieces and wish is not Wish.UPGRADE:
                 return wish
-            self._after = wish
             script.pieces.append(self.protocol.take_output())
+            if wish is Wish.UPGRADE:
+                script.spoil_handshake()
+            self._after = wish
         while script.pieces:
             piece = script.pieces.popleft()
             if piece is None:

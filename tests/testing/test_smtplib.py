@@ -414,6 +414,52 @@ def test_a_fault_for_one_user_leaves_others_alone() -> None:
     assert [one.envelope.origin.user for one in server.inbox] == ["ann"]
 
 
+@pytest.mark.smtpd(tls="starttls")
+def test_a_handshake_that_stalls_runs_into_the_clients_timeout(smtpd: TestServer) -> None:
+    smtpd.faults.on("HANDSHAKE").stall()
+    client = smtplib.SMTP("localhost", smtpd.port, timeout=0.2)
+    with pytest.raises(TimeoutError):
+        client.starttls(context=smtpd.ssl_context())
+    client.close()
+
+
+@pytest.mark.smtpd(tls="starttls")
+def test_a_connection_that_ends_instead_of_a_handshake_is_an_error(smtpd: TestServer) -> None:
+    smtpd.faults.on("HANDSHAKE").close(times=1)
+    client = smtplib.SMTP("localhost", smtpd.port)
+    with pytest.raises((ssl.SSLError, OSError)):
+        client.starttls(context=smtpd.ssl_context())
+    client.close()
+    with smtpd.client() as client:
+        send(client)
+
+
+# Addresses that are faults
+
+
+@pytest.mark.parametrize(
+    ("local", "error"),
+    [
+        ("reply-452", smtplib.SMTPRecipientsRefused),
+        ("close", smtplib.SMTPServerDisconnected),
+        ("content-reply-554", smtplib.SMTPDataError),
+        ("content-close", smtplib.SMTPServerDisconnected),
+    ],
+)
+def test_a_magic_address_says_what_goes_wrong(smtpd: TestServer, local: str, error: type[Exception]) -> None:
+    smtpd.faults.add("magic fault.test")
+    client = smtpd.client()
+    with pytest.raises(error):
+        send(client, f"{local}@fault.test")
+    client.close()
+
+
+def test_an_address_of_the_magic_domain_that_says_nothing_is_like_any_other(smtpd: TestServer) -> None:
+    smtpd.faults.magic("fault.test")
+    with smtpd.client() as client:
+        assert send(client, "ann-marie@fault.test", "reply-452@other.test") == {}
+
+
 # The kit itself
 
 
@@ -454,6 +500,7 @@ def test_the_session_server_is_clean_again(smtpd_session: TestServer) -> None:
         ("RCPT reply abc", "a whole number"),
         ("RCPT reply 999", "not an SMTP reply code"),
         ("RCPT delay soon", "seconds are due"),
+        ("magic", "a domain is due"),
     ],
 )
 def test_a_fault_that_is_none_is_explained(text: str, complaint: str) -> None:
