@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 
+from smtpd_core.app.life import room_for_connections
 from tests.bench.load import content, on_the_wire
 
 EHLO = b"EHLO crowd.test\r\n"
@@ -83,6 +84,8 @@ def upload(crowd: list[socket.socket], size: int) -> None:
 
 def main() -> None:
     port, kind, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    if room_for_connections(count) < count:
+        raise SystemExit(f"the limit of descriptors (ulimit -Hn) is too low for {count} connections")
     crowd = connect(port, count)
     print("ready", flush=True)
     if kind == "slow":

@@ -18,6 +18,7 @@ from relay.mail import Stop
 from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
 from smtpd_core import Draft, Envelope, GuardSettings, SmtpServer, Ticket
+from smtpd_core.app.life import room_for_connections
 from smtpd_core.wire.replies import Reply
 
 
@@ -61,6 +62,7 @@ def main() -> None:
     options.add_argument("--hook-ms", type=float, default=0.0)
     options.add_argument("--threads", type=int, default=32)
     given = options.parse_args()
+    room_for_connections(50_000)  # as far as the system lets
     certificate, key = ensure_self_signed(given.folder / "tls", "bench.test")
     server = SmtpServer(
         port=given.port,

@@ -66,7 +66,7 @@ def quantiles(values: list[float]) -> str:
     return f"p50 {statistics.median(ordered):.2f} ms, p99 {ordered[len(ordered) * 99 // 100]:.2f} ms"
 
 
-def idle(count: int = 9_000) -> str:
+def idle(count: int = 10_000) -> str:
     with serving() as running:
         transaction(running.port)
         before = running.resident()
