@@ -11,6 +11,7 @@ import itertools
 import logging
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 from smtpd_core.net.connection import Connection
@@ -32,6 +33,9 @@ _SHARED_BATCH = 2
 
 # Descriptors are exhausted: nobody is accepted for so long. Closing a connection ends the pause at once.
 _ACCEPT_PAUSE = 1.0
+
+# Seconds between two lines in the log about that, however often it comes and goes.
+_TOLD_AGAIN = 60.0
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _INHERITS_NODELAY = sys.platform == "linux"
 
@@ -64,6 +68,7 @@ class Accepting:
         self._is_accepting = False
         self._is_paused = False
         self._is_over = False
+        self._told_at = -_TOLD_AGAIN
 
     def accept(self, listener: Listener, now: float) -> None:
         """Take newcomers while there are some; how many are tried grows and shrinks with how many came last time,
@@ -116,7 +121,9 @@ class Accepting:
 
     def _pause_for_descriptors(self, error: OSError, now: float) -> None:
         if self._is_accepting:
-            log.error("no descriptor for a new connection (%s): accepting pauses", error.strerror)
+            if now - self._told_at >= _TOLD_AGAIN:
+                self._told_at = now
+                log.error("no descriptor for a new connection (%s): accepting pauses", error.strerror)
             self._disarm()
         self._again.due = now + _ACCEPT_PAUSE
         self._deadlines.arm(self._again, now)
@@ -146,9 +153,24 @@ class Accepting:
         """Newcomers wait in the system's backlog, or are let in again."""
         self._is_paused = is_paused
         if is_paused:
+            self._take_what_we_were_woken_for()
             self._disarm()
         else:
             self.resume()
+
+    def _take_what_we_were_woken_for(self) -> None:
+        """Of several processes the system wakes one for a newcomer. If that one turns away, nobody is woken again, and
+        the newcomer waits in silence until another one comes."""
+        now = time.monotonic()
+        for listener in self.listeners:
+            if not (listener.is_shared and listener.is_armed):
+                continue
+            for _ in range(listener.door.settings.backlog):
+                try:
+                    sock, address = listener.socket.accept()
+                except OSError:
+                    break
+                self._welcome(listener, sock, address, now)
 
     def descriptor_is_free(self) -> None:
         """A connection was closed: a pause for want of descriptors ends."""
@@ -157,6 +179,7 @@ class Accepting:
 
     def close(self) -> None:
         """For good."""
+        self._take_what_we_were_woken_for()
         self._disarm()
         self._is_over = True
         for listener in self.listeners:

@@ -95,7 +95,7 @@ class Engine:
             poller = self._make_poller()
             self._listeners = listeners
             # Ids stay unique across restarts and processes without coordination.
-            flow = f"s-{int(time.time()) & 0xFFFFFF:x}{os.getpid() & 0xFFFF:x}-"
+            flow = f"s-{time.time_ns() // 1000 & 0xFFFFFFFFFFF:011x}{os.getpid() & 0xFFFF:04x}-"
             self._reactor = Reactor(self._house, self.pool, poller, listeners, flow)
             try:
                 self._reactor.accepting.resume()

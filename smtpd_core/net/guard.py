@@ -143,6 +143,8 @@ class Guard:
         allow, block, exempt = Networks(settings.allow), Networks(settings.block), Networks(settings.exempt)
         with self._lock:
             old, self.settings = self.settings, settings
+            if bool(old.max_per_prefix) != bool(settings.max_per_prefix):
+                self._count_prefixes()
             self._allow, self._block, self._exempt = allow, block, exempt
             self._has_rules = bool(settings.allow_only or block)
             if (old.period, old.tracked) != (settings.period, settings.tracked):
@@ -150,6 +152,14 @@ class Guard:
                 self._messages = Tally(settings.period, settings.tracked)
             if (old.lock_out_period, old.tracked) != (settings.lock_out_period, settings.tracked):
                 self._failures = Tally(settings.lock_out_period, settings.tracked)
+
+    def _count_prefixes(self) -> None:
+        """Prefixes are counted only while they are limited, so what is open is counted when that begins."""
+        self._by_prefix = {}
+        if self.settings.max_per_prefix:
+            for source, count in self._by_source.items():
+                prefix = prefix_of(source)
+                self._by_prefix[prefix] = self._by_prefix.get(prefix, 0) + count
 
     # -- connections
 

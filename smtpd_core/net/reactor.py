@@ -49,8 +49,9 @@ from smtpd_core.threads import PollMailbox, Post, ThreadPool, Ticket, Turn
 
 log = logging.getLogger(__name__)
 
-# A turn that ended in another thread, a ticket that is resolved, or something for the leader to do.
-Letter = Connection | Callable[[], None]
+# A turn that ended in another thread, a ticket that is resolved (with who parked on it), or something for the leader to
+# do. A ticket's letter names the ticket: one that comes late must not be taken for the end of a turn.
+Letter = Connection | tuple[Connection, Ticket] | Callable[[], None]
 
 # What a refused client may still send before its connection is closed under it.
 _LINGER_BYTES = 262_144
@@ -162,7 +163,12 @@ class Reactor:
     def _open(self, letters: list[Letter]) -> None:
         for letter in letters:
             if isinstance(letter, Connection):
-                self._take_back(letter)
+                self._settle(letter, letter.after)
+            elif isinstance(letter, tuple):
+                connection, ticket = letter
+                if connection.state == ON_TICKET and connection.ticket is ticket:
+                    connection.ticket = None
+                    self._make_ready(connection)
             else:
                 letter()
 
@@ -177,14 +183,6 @@ class Reactor:
             self._draining.append(connection)
         elif state != READY:
             self._disarm(connection)
-
-    def _take_back(self, connection: Connection) -> None:
-        """A letter: a turn that ended in another thread, or a ticket that is resolved."""
-        if connection.state == IN_TURN:
-            self._settle(connection, connection.after)
-        elif connection.state == ON_TICKET:
-            connection.ticket = None
-            self._make_ready(connection)
 
     def _make_ready(self, connection: Connection) -> None:
         connection.state = READY
@@ -203,17 +201,22 @@ class Reactor:
             self._park(connection)
         elif after is GO_ON:
             connection.state = READY
+            if connection.session_due and connection.session_due <= self._now and connection.why != "session":
+                connection.late = "session"  # who never pauses is never parked, and deadlines are for the parked
             self._bulk.append(connection)
         elif isinstance(after, WaitFor):
             connection.state = ON_TICKET
             connection.ticket = after.ticket
             self._set_due(connection, self.house.timeouts.ticket)
-            after.ticket.post_to(self.mailbox, connection)
+            after.ticket.post_to(self.mailbox, (connection, after.ticket))
         elif after is WRITE:
             connection.state = PARKED
             self._arm(connection, WRITABLE)
             connection.phase = "send"
             self._set_due(connection, self.house.timeouts.send)
+            if connection.session_due and not 0 < connection.due <= connection.session_due:
+                connection.due = connection.session_due
+                self._deadlines.arm(connection, self._now)
         elif after is CLOSED:
             self._drop(connection)
         elif after is LINGER:
@@ -248,7 +251,13 @@ class Reactor:
                 self._make_late(connection, "slow")
                 return
         elif what == connection.phase and not connection.spoke:
-            return  # nothing was completed: the deadline stands
+            # Nothing was completed: the deadline stands. One that came during the turn found nobody parked.
+            if connection.due and not connection.tick:
+                if connection.due <= now:
+                    self._time_out(connection, now)
+                else:
+                    self._deadlines.arm(connection, now)
+            return
         connection.phase = what
         connection.spoke = False
         limit = self._limits[what]
@@ -278,7 +287,12 @@ class Reactor:
             if connection.mask != mask:
                 self.poller.change(connection.fd, mask)
         else:
-            self.poller.add(connection.fd, mask)
+            try:
+                self.poller.add(connection.fd, mask)
+            except OSError as error:  # the system watches no more descriptors for us
+                log.error("%s: the connection can't be watched: %s", connection.session_id, error)
+                self._drop(connection)
+                return
         connection.mask = mask
 
     def _disarm(self, connection: Connection) -> None:
@@ -461,12 +475,13 @@ class Reactor:
         """Nothing is left, or the deadline has passed. Threads in a hook close their connections themselves."""
         self._is_over = True
         for found in list(self._at.values()):
-            if isinstance(found, Connection) and found.state != IN_TURN:
-                found.socket.close()
+            if isinstance(found, Connection):
                 self._forget(found)
+                if found.state != IN_TURN:
+                    found.socket.close()
         self._at.clear()
         for letter in self.mailbox.close():
-            if isinstance(letter, Connection) and letter.state == IN_TURN:
+            if isinstance(letter, Connection):
                 letter.socket.close()
         self.poller.close()
         self.finished.resolve()

@@ -62,7 +62,7 @@ class Ticket:
         """Give up; True where nothing will be kept, False where the commit is under way: await its outcome."""
         with _lock:
             if self._state != _OPEN:
-                return False
+                return self._state == _WITHDRAWN
             self._state = _WITHDRAWN
             return True
 

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import struct
+import threading
 import time
 
 import pytest
@@ -66,6 +67,60 @@ def test_a_client_that_dribbles_a_command_meets_the_same_deadline():
             except TimeoutError:
                 assert time.monotonic() - began < 10
         assert data == b"421 command\n"
+
+
+def test_a_byte_that_comes_together_with_the_deadline_does_not_lift_it():
+    """Who dribbled steadily could stay for ever."""
+    stalls = threading.Event()
+
+    class Stalling(EpollPoller):
+        __slots__ = ()
+
+        def poll(self, timeout):
+            events = super().poll(timeout)
+            if events and stalls.is_set():
+                stalls.clear()
+                time.sleep(0.6)  # the deadline passes between the byte and the look at the clock
+            return events
+
+    times = Timeouts(command=0.3)
+    with (
+        serving(Club(), timeouts=times, make_poller=Stalling) as engine,
+        Client(engine.addresses[0]) as client,
+    ):
+        assert client.ask("one") == "250 one"
+        stalls.set()
+        client.socket.sendall(b"x")
+        assert client.read() == "421 command"
+
+
+def test_the_session_ends_also_for_who_never_pauses():
+    """Such a client is always ready, never parked, and has no other deadline."""
+    club = Club()
+    with serving(club, timeouts=Timeouts(session=0.5), batch_size=64) as engine, Client(engine.addresses[0]) as client:
+        answers = b""
+        client.socket.settimeout(0.02)
+        ends = time.monotonic() + 10
+        while b"421" not in answers and time.monotonic() < ends:
+            try:
+                client.socket.send(b"n\n" * 5000)
+            except TimeoutError:
+                pass
+            except OSError:
+                break
+            try:
+                answers = answers[-10:] + client.socket.recv(65_536)
+            except (TimeoutError, ConnectionError):
+                pass
+        club.wait_until(lambda: len(club.closed) == 1)
+        assert "session" in club.talks[0].told
+
+
+def test_the_session_ends_also_for_who_reads_slowly():
+    club = Club()
+    with serving(club, timeouts=Timeouts(session=0.4)) as engine, Client(engine.addresses[0]) as client:
+        client.send("BIG 20000000")
+        club.wait_until(lambda: len(club.closed) == 1)
 
 
 def test_content_below_the_minimum_rate_is_ended():
@@ -243,14 +298,28 @@ def test_without_descriptors_accepting_pauses_and_recovers(caplog):
         assert used
 
 
-def test_a_clock_step_moves_no_deadline(monkeypatch):
-    """Only the monotonic clock counts: the wall clock may jump as it likes."""
-    real = time.time
-    with serving(Club(), timeouts=Timeouts(command=30, greeting=30)) as engine, Client(engine.addresses[0]) as client:
-        monkeypatch.setattr(time, "time", lambda: real() + 86_400)
-        assert client.ask("x") == "250 x"
-        monkeypatch.setattr(time, "time", lambda: real() - 86_400)
-        assert client.ask("y") == "250 y"
+@pytest.mark.parametrize("step", [86_400 * 365, -86_400 * 365])
+def test_a_step_of_the_clock_moves_no_deadline(monkeypatch, step):
+    """Only the monotonic clock counts: the wall clock may jump as it likes, also while a deadline runs."""
+    club, real = Club(), time.time
+    times = Timeouts(command=1.0, ticket=1.0, rate_window=1.0)
+    with serving(club, timeouts=times) as engine:
+        idle, parked, content = (Client(engine.addresses[0]) for _ in range(3))
+        assert idle.ask("x") == "250 x"
+        assert content.ask("DATA") == "354 go"
+        parked.send("TICKET")
+        club.wait_until(lambda: bool(club.tickets))
+        began = time.monotonic()
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: real() + step)
+            with Client(engine.addresses[0]) as fresh:
+                assert fresh.ask("y") == "250 y"
+            assert idle.read() == "421 command"
+            assert parked.read() == "451 too late"
+        assert time.monotonic() - began >= 0.9, "no deadline came early"
+        assert content.ask(".") == "250 0"
+        for client in (idle, parked, content):
+            client.close()
 
 
 def test_a_ticket_that_is_late_is_withdrawn_and_one_that_was_taken_is_waited_for():

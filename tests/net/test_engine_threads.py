@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from smtpd_core.net import Door, Engine, ListenerSettings, Timeouts
+from smtpd_core.net import Door, Engine, Guard, ListenerSettings, Timeouts
 from smtpd_core.net.poller import EpollPoller, SelectorPoller
 from smtpd_core.threads import HookMeter, resolve_all
 from tests.net.echo import Client, Club, serving
@@ -179,6 +179,63 @@ def test_stop_keeps_its_deadline_though_a_hook_hangs():
         assert client.read() == ""
         gate.set()
         club.wait_until(lambda: len(club.closed) == 2)  # the thread that came late closed its connection itself
+
+
+def test_a_guard_that_outlives_its_engine_keeps_no_count_of_a_hook_that_hung():
+    club, guard = Club(), Guard()
+    gate = threading.Event()
+    club.on_block = lambda: gate.wait(20) and None
+    with serving(club, stop_timeout=0.2, guard=guard) as engine:
+        client = Client(engine.addresses[0])
+        client.send("BLOCK 0")
+        club.wait_until(lambda: club.running == 1)
+        assert not engine.stop(0.2)
+        assert guard.connections == 0 and engine.connection_count == 0
+        gate.set()
+        club.wait_until(lambda: len(club.closed) == 1)
+        assert guard.connections == 0
+        client.close()
+
+
+def test_a_ticket_that_is_resolved_during_the_close_hook_disturbs_nobody():
+    """Its letter once was taken for the end of the turn that ran, and the connection had two owners."""
+    club = Club()
+    gate = threading.Event()
+    club.close_hook = HookMeter("close", always_slow=True)
+    entered = threading.Event()
+    with serving(club, stop_timeout=5.0) as engine, Client(engine.addresses[0]) as client:
+        client.send("TICKET")
+        club.wait_until(lambda: bool(club.tickets))
+        assert club.tickets[0].take(), "from now on it can't be withdrawn"
+        talk = club.talks[0]
+        calls = []
+
+        def closed(turn, why):
+            calls.append(why)
+            assert turn.enter(club.close_hook)
+            entered.set()
+            gate.wait(20)
+            turn.leave(club.close_hook)
+
+        talk.closed = closed
+        stopping = threading.Thread(target=engine.stop, args=(0.1,))
+        stopping.start()
+        assert entered.wait(20)
+        club.tickets[0].resolve()
+        stopping.join(20)
+        gate.set()
+        assert client.read() == "421 halt"
+        assert len(calls) == 1
+
+
+def test_session_ids_are_never_used_again():
+    seen = []
+    for _ in range(20):
+        club = Club()
+        with serving(club) as engine, Client(engine.addresses[0]) as client:
+            assert client.ask("x") == "250 x"
+            seen.append(club.talks[0].session_id)
+    assert len(set(seen)) == 20
 
 
 def test_stop_from_within_a_hook():

@@ -58,6 +58,23 @@ def test_a_prefix_is_limited():
     assert guard.admit("192.0.2.3", 0) is None
 
 
+def test_a_limit_on_prefixes_that_comes_and_goes_counts_what_is_open():
+    """Connections that closed while it was off were counted for ever."""
+    on, off = GuardSettings(max_per_prefix=2), GuardSettings()
+    guard = Guard(on)
+    for number in (1, 2):
+        assert guard.admit(f"192.0.2.{number}", 0) is None
+    guard.change(off)
+    for number in (1, 2):
+        guard.release(f"192.0.2.{number}")
+    assert guard.admit("192.0.2.3", 0) is None
+    guard.change(on)
+    assert guard.admit("192.0.2.4", 0) is None
+    assert guard.admit("192.0.2.5", 0) == SOURCE_FULL_421
+    guard.release("192.0.2.3")
+    assert guard.admit("192.0.2.5", 0) is None
+
+
 def test_blocked_sources_are_told_554_and_the_allow_list_is_stronger():
     guard = Guard(GuardSettings(block=("192.0.2.0/24",), allow=("192.0.2.7",)))
     assert guard.admit("192.0.2.1", 0) == BLOCKED_554

@@ -94,3 +94,10 @@ def test_no_letter_is_lost_between_many_senders_and_a_sleeping_reader():
     for sender in senders:
         sender.join()
     assert got == 8000
+
+
+def test_a_ticket_that_was_withdrawn_before_keeps_nobody_waiting():
+    ticket = Ticket()
+    assert ticket.withdraw()
+    assert ticket.withdraw(), "nothing will be kept"
+    assert not ticket.take()
