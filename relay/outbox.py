@@ -54,7 +54,8 @@ SEND_SECONDS = 60.0
 class Outbox:
     """`stops(envelope)` routes (Routes().stops: all by MX); `holds(address)` says which recipients are for it.
 
-    `durability_of` says when a message counts as kept, `recognises_resend` whose second copies are looked for.
+    `spool_limit` and `free_floor` are the spool's, in bytes. `durability_of` says when a message counts as kept,
+    `recognises_resend` whose second copies are looked for, within `resend_window` seconds.
     `agents` adds agents by scheme or replaces ours. `alone`: no other process spools into the directory, so nobody
     looks for it. `spools_only`: another process delivers, also where it is not there yet.
     `observer(hop)` may give an observer for a conversation with a next hop.
@@ -71,8 +72,10 @@ class Outbox:
         mailbox_of: Callable[[str], tuple[str, str]] = mailbox,
         queue: Queue | None = None,
         spool_limit: int = 4 << 30,
+        free_floor: int = 64 << 20,
         durability_of: Callable[[Envelope], Durability] = always_synced,
         recognises_resend: Callable[[Envelope], bool] = from_submission,
+        resend_window: float = 300.0,
         alone: bool = False,
         spools_only: bool = False,
         idle: IdleLimits | None = None,
@@ -89,8 +92,9 @@ class Outbox:
         self._more_agents = dict(agents or {})
         self._mailbox_of = mailbox_of
         self._spool_limit = spool_limit
+        self._free_floor = free_floor
         self._durability_of = durability_of
-        self._resends = Resends(clock, applies=recognises_resend)
+        self._resends = Resends(clock, resend_window, recognises_resend)
         self._control: ControlSocket | None = None
         self._alone = alone
         self._spools_only = spools_only
@@ -123,7 +127,11 @@ class Outbox:
         spool_directory = os.path.join(self.directory, "spool")
         os.makedirs(spool_directory, mode=0o700, exist_ok=True)
         spool = Spool(
-            spool_directory, limit=self._spool_limit, durability_of=self._durability_of, resends=self._resends
+            spool_directory,
+            limit=self._spool_limit,
+            free_floor=self._free_floor,
+            durability_of=self._durability_of,
+            resends=self._resends,
         )
         try:
             self._start_delivery(spool_directory, spool)

@@ -13,6 +13,7 @@ from relay.hop import StepTimes, TlsLevel, TlsPolicy
 from relay.mail import Envelope, Outcome, Parcel, Stop
 from relay.outbox import Outbox
 from relay.relaying import Relaying, Way
+from relay.resends import from_submission
 from relay.retry import RetryPolicy
 from relay.spool import Durability, always_synced
 from smtpd_core.app.load import BadSettings
@@ -27,6 +28,12 @@ _SMARTHOST_TLS = {
     "require": TlsPolicy(TlsLevel.REQUIRE),
     "verify": TlsPolicy(TlsLevel.VERIFY),
     "implicit": TlsPolicy(TlsLevel.VERIFY, implicit=True),
+}
+
+_RESENDS: dict[str, Callable[[Envelope], bool]] = {
+    "off": lambda envelope: False,
+    "submission": from_submission,
+    "all": lambda envelope: True,
 }
 
 
@@ -49,7 +56,11 @@ class Delivery:
             mailbox_of=self._mailbox,
             alone=settings.threads.processes == 1,
             spools_only=spools_only,
+            spool_limit=settings.spool.limit,
+            free_floor=settings.spool.free_floor,
             durability_of=durability_of(settings),
+            recognises_resend=_RESENDS[settings.spool.resends],
+            resend_window=settings.spool.resend_window,
             on_outcome=on_outcome,
         )
 

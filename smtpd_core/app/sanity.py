@@ -288,6 +288,16 @@ def _metrics(settings: Settings) -> Iterator[Fault]:
         yield "metrics.bind", f"{bind}: figures are for this machine; name a loopback address"
 
 
+def _spool(settings: Settings) -> Iterator[Fault]:
+    spool = settings.spool
+    if spool.limit < settings.limits.max_message_size:
+        yield "spool.limit", f"{spool.limit} bytes hold no message of limits.max_message_size"
+    if spool.free_floor < 0:
+        yield "spool.free_floor", "at least 0"
+    if not 0 <= spool.resend_window <= 600:
+        yield "spool.resend_window", "0 to 600 seconds; later copies are not remembered"
+
+
 def _state(settings: Settings) -> Iterator[Fault]:
     path = Path(settings.state).absolute() if settings.state else Path("/")
     if path.exists() and not path.is_dir():
@@ -310,5 +320,6 @@ _RULES: tuple[Callable[[Settings], Iterator[Fault]], ...] = (
     _domains,
     _relay,
     _metrics,
+    _spool,
     _state,
 )

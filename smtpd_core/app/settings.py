@@ -193,6 +193,29 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class Spool:
+    """[spool]"""
+
+    limit: int = setting(
+        4 << 30, "what may lie in the spool until the queue takes it; at the limit MAIL is answered 452 4.3.1",
+        unit=BYTES, restart=True,
+    )  # fmt: skip
+    free_floor: int = setting(
+        64 << 20, "what must stay free on its disk; below, MAIL is answered 452 4.3.1", unit=BYTES, restart=True
+    )
+    resends: str = setting(
+        "submission",
+        "whose message, sent again after our 250 was lost, is answered with the first copy's id instead of being kept"
+        " twice: one with the same source, envelope and content, Message-ID included",
+        one_of=("off", "submission", "all"),
+        restart=True,
+    )
+    resend_window: float = setting(
+        300.0, "how long a copy is recognised, 10 minutes at most", unit=SECONDS, restart=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """[relay.route."example.com"]"""
 
@@ -262,6 +285,7 @@ class Settings:
     tls: Tls = setting(Tls, "certificates")
     accounts: Accounts = setting(Accounts, "who may log in")
     domains: Mapping[str, Domain] = setting(dict, "our domains")
+    spool: Spool = setting(Spool, "what is accepted and not in the queue yet")
     relay: Relay = setting(Relay, "mail for others")
     log: Log = setting(Log, "what is written down")
     metrics: Metrics = setting(Metrics, "what is counted")
