@@ -59,7 +59,7 @@ class Networks:
         return bool(self._by_length)
 
     def __contains__(self, address: str) -> bool:
-        if not self._by_length:
+        if not self._by_length or not address:  # a client on a unix socket is in no network
             return False
         version, number = _number(address)
         return any(

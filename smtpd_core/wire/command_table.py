@@ -107,14 +107,14 @@ def _place(custom: CustomVerb, table: dict[str, Command], settings: ProtocolSett
         raise ValueError(f"verb {verb}: it is there already; replace or wrap it")
     if custom.how != "add" and verb not in table:
         raise ValueError(f"verb {verb}: there is none to {custom.how}")
-    if verb in ("BDAT", "DATA", "STARTTLS", "AUTH", "QUIT") and custom.how == "replace":
+    if verb in ("DATA", "STARTTLS", "AUTH", "QUIT") and custom.how == "replace":
         raise ValueError(f"verb {verb}: it changes what is read next and can't be replaced; wrap it")
     if custom.how == "remove":
         table[verb] = Command(Rule(verb, EVERYWHERE, implemented=False), _not_served(verb), settings)
+    elif verb == "BDAT":
+        raise ValueError("verb BDAT: its octets follow at once, so it can only be removed")
     elif custom.how == "wrap":
         command = table[verb]
-        if verb == "BDAT":
-            raise ValueError("verb BDAT: its octets follow at once, so it can't be wrapped")
         wrapped = Command(_rule(verb), custom_step(custom, command.step), settings)
         wrapped.refusals, wrapped.listed = command.refusals, command.listed
         table[verb] = wrapped

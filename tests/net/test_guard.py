@@ -181,6 +181,7 @@ def test_networks_answer_as_ipaddress_does():
     for text in ["192.0.2.255", "192.0.3.0", "10.1.2.3", "10.1.2.4", "2001:db8:ffff::", "2001:db9::", "::1", "::2"]:
         address = ipaddress.ip_address(text)
         assert (text in networks) == any(address in network for network in reference), text
+    assert "" not in networks  # a client on a unix socket
     with pytest.raises(ValueError, match="nonsense"):
         Networks(["nonsense"])
 

@@ -434,6 +434,7 @@ def test_a_trusted_peer_speaks_for_the_client_behind_it():
     assert envelope.origin.address == "2001:db8::7" and envelope.origin.user == "ann"
     assert b"from real.test ([IPv6:2001:db8::7])" in content and b"with ESMTPA" in content
     stranger = Talk(xclient_from=("10.0.0.0/8",)).greet()
+    assert Talk(address="", xclient_from=("10.0.0.0/8",)).go() == "220 mx.test ready"  # on a unix socket
     unknown = Talk(outbox=Memory("b.test"), store=None, xclient_from=("192.0.2.0/24",), relay_from=("10.0.0.0/8",))
     unknown.greet().say("XCLIENT ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE]", "EHLO x", "MAIL FROM:<>")
     assert unknown.say("RCPT TO:<b@b.test>")[:9] == "550 5.7.1"  # a stranger, not a client on a unix socket

@@ -257,6 +257,12 @@ def test_words_that_only_begin_like_bdat_are_unknown():
     play(ENVELOPE + "C: BDATX 5\nS: 500 5.5.2 Unknown command\nC: BDAT-5\nS: 500 5.5.2 Unknown command")
 
 
+@pytest.mark.parametrize("how", ["replace", "wrap"])
+def test_bdat_can_only_be_removed(how):
+    with pytest.raises(ValueError, match="only be removed"):
+        ProtocolSettings(commands=(CustomVerb("BDAT", how),))
+
+
 def test_a_421_instead_of_the_first_chunk_is_said():
     play(
         ENVELOPE
