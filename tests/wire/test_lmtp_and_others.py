@@ -282,7 +282,7 @@ def test_a_verb_can_be_removed():
         (lambda: CustomVerb("XYZZY", legal=frozenset({Phase.CONTENT})), "phases that read commands"),
         (lambda: ProtocolSettings(commands=(CustomVerb("MAIL"),)), "is there already"),
         (lambda: ProtocolSettings(commands=(CustomVerb("XYZZY", "wrap"),)), "there is none to wrap"),
-        (lambda: ProtocolSettings(commands=(CustomVerb("BDAT", "wrap"),)), "can't be wrapped"),
+        (lambda: ProtocolSettings(commands=(CustomVerb("BDAT", "wrap"),)), "only be removed"),
         (lambda: ProtocolSettings(commands=(CustomVerb("DATA", "replace"),)), "can't be replaced"),
         (lambda: ProtocolSettings(service="smtp"), "one of mx, submission, lmtp"),
         (lambda: ProtocolSettings(hostname="two words"), "a domain name"),
