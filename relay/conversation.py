@@ -18,7 +18,7 @@ from certs.facts import TlsFacts
 from relay.hop import Hop, Load, Manners, TlsLevel, TlsStream, TlsTrouble, Trouble, Word
 from relay.transaction import Transaction
 from smtpd_core.wire.answers import Answer, BrokenAnswer
-from smtpd_core.wire.client import Answered, Client, Observer, Step
+from smtpd_core.wire.client import Answered, Client, Observer, Step, number_in
 from smtpd_core.wire.sasl.client import SaslError, chosen
 
 # Bytes of replies read at a time; the buffer is allocated whole for every read.
@@ -176,18 +176,21 @@ class Conversation:
 
     def rcpt_limit(self) -> int:
         """The most recipients of one transaction (RFC 9422; RFC 5321 4.5.3.1.8 promises 100)."""
-        for word in self.client.extensions.get("LIMITS", "").split():
-            name, _, value = word.partition("=")
-            if name.upper() == "RCPTMAX" and value.isdigit() and int(value) > 0:
-                return int(value)
-        return 100
+        return self._limit("RCPTMAX") or 100
+
+    def domain_limit(self) -> int:
+        """How many domains the recipients of one transaction may have (RFC 9422), 0 for any number."""
+        return self._limit("RCPTDOMAINMAX")
 
     def mail_limit(self) -> int:
         """How many transactions this connection may carry (RFC 9422), 0 for any number."""
+        return self._limit("MAILMAX")
+
+    def _limit(self, wanted: str) -> int:
         for word in self.client.extensions.get("LIMITS", "").split():
             name, _, value = word.partition("=")
-            if name.upper() == "MAILMAX" and value.isdigit():
-                return int(value)
+            if name.upper() == wanted:
+                return number_in(value)
         return 0
 
     def deliver(self, load: Load) -> list[Word]:
@@ -203,8 +206,12 @@ class Conversation:
             answered = self.client.next_answer()
         except BrokenAnswer as error:
             raise Trouble(Step.CONTENT.value, f"{self.hop}: {error}") from None
-        if answered is not None:
-            raise Trouble(Step.CONTENT.value, "", answered.answer)
+        if answered is None:
+            return
+        if answered.answer.code < 400:
+            # Its answers are out of step: this one can't be about a content that it has not got.
+            raise Trouble(Step.CONTENT.value, f"{self.hop} answered before it had the content: {answered.answer}")
+        raise Trouble(Step.CONTENT.value, "", answered.answer)
 
     def reset(self) -> None:
         self.client.reset()
@@ -349,14 +356,17 @@ class Conversation:
             self._socket.settimeout(seconds)
             self._seconds = seconds
 
-    def close(self) -> None:
-        """QUIT where the connection is good, without waiting long for the answer. Idempotent."""
+    def close(self, *, wait: bool = True) -> None:
+        """QUIT where the connection is good, without waiting long for the answer, or at all. Idempotent."""
         if self._socket is None:
             return
         try:
             if not self.is_broken:
                 self.client.quit()
-                self.answer(self.manners.times.quit)
+                if wait:
+                    self.answer(self.manners.times.quit)
+                else:
+                    self.flush(min(self.manners.times.quit, 0.2))
         except (Trouble, OSError):
             pass  # all that was to be said is said; the other side may have gone first
         finally:

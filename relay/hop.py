@@ -143,12 +143,14 @@ class Load:
 @dataclass(slots=True)
 class Word:
     """The last word on a recipient: at which step ("connect", "tls" or a Step's value), the hop's answer, or where
-    there was none, the error. `dsn_passed_on` tells that the hop took the DSN parameters."""
+    there was none, the error. `dsn_passed_on` tells that the hop took the DSN parameters, `is_ours` that the answer is
+    our own, given in the hop's place: no report may put it into the hop's mouth."""
 
     step: str
     answer: Answer | None = None
     error: str = ""
     dsn_passed_on: bool = False
+    is_ours: bool = False
 
 
 class Trouble(Exception):

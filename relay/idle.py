@@ -33,7 +33,8 @@ class _Kept:
 
 
 class IdleConnections:
-    """lend() what is kept, give() back what is still good. The oldest makes room for a new one."""
+    """lend() what is kept, give() back what is still good. Who rested too long is not waited for at the end: the
+    dispatcher, which does the closing, has others to serve."""
 
     def __init__(self, limits: IdleLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits or IdleLimits()
@@ -90,7 +91,7 @@ class IdleConnections:
                 left = line[0].since + self.limits.rest - now
                 soonest = left if soonest is None else min(soonest, left)
         for conversation in over:
-            conversation.close()
+            conversation.close(wait=False)
         return soonest
 
     def close(self) -> None:
@@ -99,4 +100,4 @@ class IdleConnections:
             self._kept.clear()
             self._count = 0
         for conversation in over:
-            conversation.close()
+            conversation.close(wait=False)

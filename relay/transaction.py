@@ -77,7 +77,7 @@ class Transaction:
                 mail_parameters(load.parameters, extensions, size=load.size, body=load.body, utf8=load.utf8),
             )
         except ValueError as error:
-            self._all(Word(Step.MAIL.value, Answer(553, "5.1.7", str(error))))
+            self._all(Word(Step.MAIL.value, Answer(553, "5.1.7", str(error)), is_ours=True))
             return
         if not pipelining and not self._mail_is_taken():
             return
@@ -111,7 +111,8 @@ class Transaction:
             except ValueError as error:
                 # The place is kept, so that numbers stay the recipients' own.
                 self._client.rcpt("", "")
-                self._words[n] = self._words[n] or Word(Step.RCPT.value, Answer(553, "5.1.3", str(error)))
+                ours = Word(Step.RCPT.value, Answer(553, "5.1.3", str(error)), is_ours=True)
+                self._words[n] = self._words[n] or ours
             if not pipelining:
                 self._rcpt_answers(1)
 
@@ -144,6 +145,8 @@ class Transaction:
         if answered.answer.code != 354:
             self._all(Word(Step.DATA.value, answered.answer))
             return
+        if client.has_unread:
+            self._line.early_word()
         if not nobody:
             for piece in self._load.pieces(self._manners.window):
                 client.content(piece)

@@ -14,6 +14,7 @@ from relay.agents.seven_bit import Unchangeable, seven_bit
 from relay.hop import Load
 from relay.route import ascii_domain
 from smtpd_core.wire.answers import Answer
+from smtpd_core.wire.client import number_in
 from smtpd_core.wire.envelope import Recipient
 
 # Messages up to this size are taken apart for conversion; it takes some times that in memory.
@@ -45,8 +46,8 @@ def fitted(load: Load, extensions: Mapping[str, str]) -> Load:
     if by is not None and by.mode == "R" and "DELIVERBY" not in extensions:
         # A hop that does not know the time can't return the mail when it is over (RFC 2852 4.1.4.2).
         raise Misfit(550, "5.3.3", "the next hop does not offer DELIVERBY, which the sender requires")
-    limit = extensions.get("SIZE", "")
-    if limit.isdigit() and 0 < int(limit) < load.size:
+    limit = number_in(extensions.get("SIZE", ""))
+    if 0 < limit < load.size:
         raise Misfit(552, "5.3.4", f"message of {load.size} bytes, the next hop takes {limit}")
     return load
 

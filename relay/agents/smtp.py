@@ -29,6 +29,8 @@ MAX_HOPS = 6
 # Seconds for which a hop that could not be talked to comes after the others: without that every message would wait out
 # the time-out of a dead first server before it reaches the second.
 AILING_SECONDS = 120.0
+# Characters of a hop's answer that are kept. A reply may have a megabyte, and every recipient gets one each time.
+MAX_SAID = 1000
 MAX_AILING = 10_000
 
 
@@ -141,7 +143,7 @@ class _Attempt:
             for stop, word in words:
                 if not last_hop and host_is_in_trouble(word):
                     again.append(stop)
-                self._done[stop.number] = self._outcome(stop, word, remote)
+                self._done[stop.number] = self._outcome(stop, word, remote, self._done.get(stop.number))
             self._left = again
             if not again:
                 break
@@ -160,7 +162,7 @@ class _Attempt:
                 self._agent.note(hop, False)
                 return words + [(stop, trouble.word) for stop in stops], remote
             self._agent.note(hop, True)
-            batch = stops[: conversation.rcpt_limit()]
+            batch = _batch(stops, conversation)
             try:
                 said = self._transaction(conversation, batch)
             except BaseException:
@@ -174,7 +176,13 @@ class _Attempt:
                 fresh = True
                 continue
             self._agent.give(conversation)
-            stops = stops[len(batch) :]
+            waiting = {stop.number for stop in batch}
+            stops = [stop for stop in stops if stop.number not in waiting]
+            if conversation.is_broken and all(map(_is_trouble, said)):
+                # The others would only wait for the same, one batch after the other.
+                told = said[0] if said[0].answer else Word("mail", None, said[0].error)
+                words += zip(batch, said, strict=True)
+                return words + [(stop, told) for stop in stops], remote
             put_off = {
                 stop.number
                 for stop, word in zip(batch, said, strict=True)
@@ -202,7 +210,7 @@ class _Attempt:
         try:
             load = fitted(load, conversation.client.extensions)
         except Misfit as misfit:
-            return [Word("mail", misfit.answer) for _ in batch]
+            return [Word("mail", misfit.answer, is_ours=True) for _ in batch]
         return conversation.deliver(load)
 
     def _parameters(self) -> MailParameters:
@@ -214,17 +222,47 @@ class _Attempt:
         left = int(envelope.arrived + by.seconds - self._now)
         return replace(envelope.parameters, by=replace(by, seconds=left))
 
-    def _outcome(self, stop: Stop, word: Word, remote: str) -> Outcome:
+    def _outcome(self, stop: Stop, word: Word, remote: str, before: Outcome | None) -> Outcome:
         verdict = judged(word, lmtp=self._manners.lmtp)
         answer = word.answer
+        if verdict.scope == "host" and verdict.result is Result.FAILED and before and not before.result.is_final:
+            # A host that takes no mail is no reason to give up while a better one was only away.
+            return before
         return Outcome(
             stop.number,
             verdict.result,
             code=answer.code if answer else 0,
             enhanced=(answer.enhanced if answer else "") or verdict.enhanced,
-            text=answer.text if answer else word.error,
-            remote=remote,
+            text=_shown(answer.text if answer else word.error),
+            remote="" if word.is_ours else remote,
             at=self._now,
             scope=verdict.scope,
             dsn_passed_on=word.dsn_passed_on and verdict.result in (Result.RELAYED, Result.DELIVERED),
         )
+
+
+def _batch(stops: list[Stop], conversation: Conversation) -> list[Stop]:
+    """Those of the next transaction, within the hop's limits."""
+    batch = stops[: conversation.rcpt_limit()]
+    most = conversation.domain_limit()
+    if not most:
+        return batch
+    domains: set[str] = set()
+    fitting = []
+    for stop in batch:
+        domain = stop.recipient.address.rpartition("@")[2].lower()
+        if domain in domains or len(domains) < most:
+            domains.add(domain)
+            fitting.append(stop)
+    return fitting
+
+
+def _is_trouble(word: Word) -> bool:
+    """Lost, or closed with 421: nobody else gets an answer there now."""
+    return word.answer is None or word.answer.code == 421
+
+
+def _shown(said: str) -> str:
+    """On one line, bounded, and without what would steer a terminal: it goes into the queue, logs and reports."""
+    text = " ".join(said[: 4 * MAX_SAID].split())
+    return "".join(c if c.isprintable() else "?" for c in text)[:MAX_SAID]

@@ -274,6 +274,11 @@ class Client:
         self._output.append(line.encode() + b"\r\n")
 
 
+def number_in(text: str) -> int:
+    """What an extension's parameter says in digits; 0, which mostly means no limit, where it is no sane number."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
+
+
 def _path(address: str) -> str:
     if not _PATH.match(address):
         raise ValueError(f"address {address[:80]!r} can't be said in SMTP")

@@ -46,7 +46,8 @@ def test_rest_and_age_end_a_connection_politely() -> None:
             assert idle.expire() is not None
             clock.advance(seconds)
             assert idle.expire() is None
-            assert one.is_broken and peer.commands[-1] == "QUIT"
+            assert one.is_broken
+        assert peer.commands[-1] == "QUIT"
 
 
 def test_what_is_worn_out_or_too_many_is_closed() -> None:
