@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -32,7 +31,7 @@ from smtpd_core.app.load import BadSettings
 from smtpd_core.app.logs import transcript_logger
 from smtpd_core.app.relaying import Delivery
 from smtpd_core.app.routing import Routing
-from smtpd_core.app.sanity import is_host_name
+from smtpd_core.app.sanity import system_name
 from smtpd_core.app.settings import Listener as ListenerSection
 from smtpd_core.app.settings import Settings
 from smtpd_core.app.stores import open_accounts
@@ -269,8 +268,7 @@ def complete(settings: Settings) -> Settings:
     """The settings with the system's name where they have none."""
     if settings.hostname:
         return settings
-    name = platform.node()
-    return replace(settings, hostname=name if name.isascii() and is_host_name(name) else "localhost")
+    return replace(settings, hostname=system_name())
 
 
 def listener_of(section: ListenerSection) -> ListenerSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import re
 import sys
 from collections.abc import Iterator
 from email.utils import formatdate, make_msgid
@@ -15,18 +16,20 @@ from certs.contexts import ClientContext
 from certs.policy import ClientPolicy
 from relay.conversation import Conversation, addresses_of
 from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel, Trouble, Word
-from smtpd_core.app.sanity import bad_address
+from smtpd_core.app.sanity import bad_address, system_name
 from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.envelope import MailParameters, Recipient
 from smtpd_core.wire.sasl.client import Credentials
 
 _LEVELS = {level.value: level for level in TlsLevel}
 
+_PLAIN = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")  # needs no quotes in an address
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", required=True, action="append", metavar="A", help="a recipient; may be given again")
     parser.add_argument(
-        "--from", dest="sender", default="", metavar="B", help="the reverse-path (default: the null one)"
+        "--from", dest="sender", metavar="B", help="the reverse-path; '' is the null one (default: you at this machine)"
     )
     parser.add_argument("--server", default="127.0.0.1:2525", metavar="H:P", help="default %(default)s")
     parser.add_argument("--tls", choices=[*_LEVELS, "implicit"], default="opportunistic", help="default %(default)s")
@@ -44,6 +47,8 @@ def run(options: argparse.Namespace) -> int:
     if reason := bad_address(options.server):
         print(f"send: --server: {reason}", file=sys.stderr)
         return 2
+    if options.sender is None:
+        options.sender = own_address(options.user)
     content = as_content(_message(options))
     load = Load(
         sender=options.sender,
@@ -56,6 +61,9 @@ def run(options: argparse.Namespace) -> int:
     )
     try:
         words = send(options.server, _manners(options), load, verbose=options.verbose)
+    except EOFError:
+        print("send: no password: set SMTPD_PASSWORD, or answer the prompt", file=sys.stderr)
+        return 2
     except (Trouble, OSError) as trouble:
         print(f"send: {trouble}", file=sys.stderr)
         return 1
@@ -80,6 +88,17 @@ def send(server: str, manners: Manners, load: Load, *, verbose: bool = False) ->
         finally:
             conversation.close()
     raise trouble
+
+
+def own_address(user: str = "") -> str:
+    """Who sends where nobody was named: the login name where it is an address, else this system's user."""
+    if "@" in user:
+        return user
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a user number without a name
+        name = ""
+    return f"{name if _PLAIN.fullmatch(name) else 'postmaster'}@{system_name()}"
 
 
 def as_content(message: bytes) -> bytes:

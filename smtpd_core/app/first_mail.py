@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ def how_to_send(settings: Settings, addresses: Sequence[tuple[str, str]]) -> Ite
     if not server or server.startswith("unix:"):
         return
     host, _, port = server.rpartition(":")
+    host = host.strip("[]")
     to = _somebody(settings)
     python = _python()
     yield ""
@@ -23,7 +25,7 @@ def how_to_send(settings: Settings, addresses: Sequence[tuple[str, str]]) -> Ite
     yield f"  {python} -m smtpd_core send --to {to} --server {server}"
     yield f"  swaks --to {to} --server {server}"
     yield (
-        f"  {python} -c \"import smtplib; smtplib.SMTP('{host}', {port})"
+        f"  {python} -c \"import smtplib; smtplib.SMTP('{host.strip('[]')}', {port})"
         f".sendmail('me@example.test', ['{to}'], 'Subject: hello\\n\\nhello')\""
     )
     yield _where(settings, to)
@@ -31,9 +33,8 @@ def how_to_send(settings: Settings, addresses: Sequence[tuple[str, str]]) -> Ite
 
 
 def _python() -> str:
-    """This interpreter as it can be typed here."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    """This interpreter as it can be typed in any directory."""
+    return shlex.quote(sys.executable)
 
 
 def _reachable(text: str) -> str:

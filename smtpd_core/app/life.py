@@ -72,7 +72,10 @@ def prepare_state(settings: Settings) -> Path:
     """The state directory, made where it is missing, and given to the user that the process will run as."""
     state = Path(settings.state).absolute()
     fresh = not state.exists()
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"state: {state} can't be made: {error.strerror}") from None
     if fresh and settings.user and os.geteuid() == 0:
         uid, gid = ids_of(settings)
         os.chown(state, uid, gid)

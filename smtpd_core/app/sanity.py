@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -194,6 +195,12 @@ def is_host_name(text: str) -> bool:
         0 < len(label) < 64 and not label.startswith("-") and all(c.isalnum() or c in "-_" for c in label)
         for label in labels
     )
+
+
+def system_name() -> str:
+    """This machine's name where it is a host name, else localhost."""
+    name = platform.node()
+    return name if name.isascii() and is_host_name(name) else "localhost"
 
 
 def _certificates(settings: Settings) -> Iterator[Fault]:

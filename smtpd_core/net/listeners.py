@@ -82,7 +82,10 @@ def bind(door: Door, inherited: Mapping[str, int] | None = None) -> list[Listene
     host, port = split_bind(text)
     if not host:
         return _bind_everywhere(door, port)
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise OSError(f"listener {text}: {getattr(error, 'strerror', '') or error}") from None
     listeners: list[Listener] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from certs.issue import self_signed
+from smtpd_core.app.first_mail import how_to_send
+from smtpd_core.app.settings import EMBEDDED
 from tests.app.daemon import ROOT, DaemonProcess
 
 CONFIG = """
@@ -52,6 +54,40 @@ def test_it_says_where_it_listens_and_how_to_send_a_first_mail(tmp_path: Path) -
         program = next(line for line in said.splitlines() if "import smtplib" in line)
         subprocess.run(program, shell=True, check=True, cwd=tmp_path)
         assert b"Subject: hello" in daemon.wait_for(1)[0].read_bytes()
+
+
+def test_what_it_prints_can_be_pasted_for_ipv6_and_from_a_directory_with_a_space(tmp_path: Path) -> None:
+    place = tmp_path / "a place"
+    (place / "bin").mkdir(parents=True)
+    python = place / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    told = "\n".join(how_to_send(EMBEDDED, [("mx", "[::]:2525")]))
+    assert "smtplib.SMTP('::1', 2525)" in told and "--server [::1]:2525" in told
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        patch.chdir(place)
+        told = "\n".join(how_to_send(EMBEDDED, [("mx", "127.0.0.1:2525")]))
+    assert told.count(f"'{python}' -") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--listen", "no-such-host.invalid:0"], "listener no-such-host.invalid:0: "),
+        (["--listen", f"{'a' * 70}.test:0"], "listener[1].bind: "),
+        (["--listen", "127.0.0.1:0", "--state", "/proc/state"], "state: /proc/state can't be made: No such file"),
+    ],
+)
+def test_a_start_that_can_not_be_names_the_setting(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "serve", "--state", str(tmp_path / "state"), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode in (1, 2)
+    assert reason in done.stderr.decode() and b"Traceback" not in done.stderr
 
 
 def test_hup_takes_over_new_settings_and_sessions_go_on(tmp_path: Path) -> None:

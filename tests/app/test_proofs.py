@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpd_core.app.cmd_send import own_address
 from tests.app.daemon import DaemonProcess, content_of
 
 CLIENTS = 20
@@ -173,6 +174,37 @@ def test_send_and_module_work_from_the_shell(tmp_path: Path) -> None:
         assert b"you@example.test: 250 2.0.0" in sent.stdout
         assert b"C: STARTTLS" in sent.stderr
         assert content_of(daemon.wait_for(1)[0].read_bytes()) == b"Subject: hi\r\n\r\n.\r\nlast\r\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "sender"),
+    [
+        ([], own_address()),
+        (["--from", "ann@example.test"], "ann@example.test"),
+        (["--from", ""], ""),
+    ],
+)
+def test_send_comes_from_this_user_unless_another_sender_is_named(
+    given: list[str], sender: str, tmp_path: Path
+) -> None:
+    with DaemonProcess(tmp_path / "state") as daemon:
+        subprocess.run(
+            [sys.executable, "-m", "smtpd_core", "send", "--to", "you@example.test", "--server", daemon.text, *given],
+            stdin=subprocess.DEVNULL,
+            check=True,
+        )
+        assert daemon.wait_for(1)[0].read_bytes().startswith(f"Return-Path: <{sender}>\r\n".encode())
+
+
+def test_send_without_a_password_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "send", "--to", "you@example.test", "--user", "ann"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        start_new_session=True,
+    )
+    assert done.returncode == 2
+    assert b"send: no password: set SMTPD_PASSWORD" in done.stderr and b"Traceback" not in done.stderr
 
 
 def test_two_receiving_processes_lose_and_double_nothing(tmp_path: Path) -> None:
