@@ -7,6 +7,7 @@ Not here: the server's properties (server.py), one session's dialogue (dialogue.
 from __future__ import annotations
 
 import logging
+import traceback
 
 from smtpd_core.accounts import AccountStore
 from smtpd_core.accounts.senders import SenderRule
@@ -99,9 +100,17 @@ class House:
             return None
         return relaying_denied_550
 
-    def report(self, session: Session | None, where: str, error: BaseException) -> None:
-        """An unexpected exception: logged with its flow id and told to on_server_error. Within a slot."""
-        log.error("%s: %s failed", session.id if session is not None else "server", where, exc_info=error)
+    def report(self, session: Session | None, where: str, error: BaseException, *, secret: bool = False) -> None:
+        """An unexpected exception: logged with its flow id and told to on_server_error. Within a slot.
+
+        `secret`: its text may quote a password, so the log has its kind and the places it came through only.
+        """
+        who = session.id if session is not None else "server"
+        if secret:
+            places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+            log.error("%s: %s failed: %s, by way of\n%s", who, where, type(error).__name__, places)
+        else:
+            log.error("%s: %s failed", who, where, exc_info=error)
         hook = self.slots.on_server_error
         if hook is not None:
             try:

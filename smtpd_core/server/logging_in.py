@@ -62,7 +62,7 @@ def _find_secret(dialogue: Dialogue, event: NeedSecret) -> Answer:
         where = "the account store"
         return answer_of_store(house.accounts, event)
     except BaseException as error:
-        house.report(dialogue.session, where, error)
+        house.report(dialogue.session, where, error, secret=True)
         return Answer(refusal=replies.login_unavailable_454)
 
 
@@ -78,7 +78,7 @@ def authenticated(dialogue: Dialogue, event: Authenticated, turn: Turn) -> Wish 
             if isinstance(account, Account):
                 account = acting(house.accounts, account, event.acts_as)
         except Exception as error:
-            house.report(session, "the account store", error)
+            house.report(session, "the account store", error, secret=True)
             account = replies.login_unavailable_454
         finally:
             turn.leave(house.login_meter)

@@ -325,3 +325,37 @@ def test_nonsense_from_a_store_is_454_and_makes_nobody_a_user(serve: Callable[..
     assert answered.startswith(b"454 4.7.0 ") and server.connections[0].user is None
     assert failed == [TypeError, TypeError]
     client.close()
+
+
+class Quoting(MemoryStore):
+    """Fails, and quotes what it was asked in what it raises."""
+
+    def verify(self, user: str, password: str) -> Account | None:
+        raise RuntimeError(f"connection lost at: bind {user} {password}")
+
+    def verify_token(self, user: str, token: str) -> Account | None:
+        raise KeyError(token)
+
+    def secret(self, user: str, kind: str) -> object | None:
+        raise ValueError(f"{SECRET} has no {kind}")
+
+
+def test_what_a_failing_store_or_program_quotes_is_not_logged(
+    serve: Callable[..., SmtpServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(user_accounts=Quoting([UserAccount("ann", SECRET)]), guard=OFTEN)
+    client = Dialogue(server)
+    assert client.say(f"AUTH {plain('ann', SECRET)}").startswith(b"454 ")
+    assert client.say("AUTH CRAM-MD5").startswith(b"334 ")
+    assert client.say(base64.b64encode(b"ann " + b"0" * 32).decode()).startswith(b"454 ")
+
+    @server.on_authenticate
+    def fail(session: object, login: object) -> None:
+        raise ValueError(getattr(login, "password", ""))
+
+    assert client.say(f"AUTH {plain('ann', SECRET)}").startswith(b"454 ")
+    client.close()
+    server.stop(5)
+    assert SECRET not in caplog.text
+    for kind in ("RuntimeError", "ValueError", "in verify", "in fail"):
+        assert kind in caplog.text, "what failed, and where, is there"
