@@ -198,9 +198,17 @@ class Master:
     def _settle_in(self, child: _Child) -> None:
         old, child.replaces = child.replaces, None
         if old is not None and old.process in self._children:
-            old.is_leaving = True
-            os.kill(old.process, LEAVE)
-        if not any(other.replaces for other in self._children.values()) and self._is_announced:
+            self._let_go(old)
+        if not child.is_leaving:
+            self._tell_reloaded()
+
+    def _let_go(self, child: _Child) -> None:
+        child.is_leaving = True
+        child.replaces = None
+        os.kill(child.process, LEAVE)
+
+    def _tell_reloaded(self) -> None:
+        if self._is_announced and not any(other.replaces for other in self._children.values()):
             self._tell("READY=1")
 
     def _bury(self) -> None:
@@ -222,6 +230,12 @@ class Master:
             code = os.waitstatus_to_exitcode(status)
             if child.replaces is not None:
                 log.error("%s: the successor ended with %d; the old one stays", child.role.name, code)
+                self._tell_reloaded()
+                continue
+            successor = next((other for other in self._children.values() if other.replaces is child), None)
+            if successor is not None:
+                log.error("%s (process %d) ended with %d; its successor starts", child.role.name, process, code)
+                successor.replaces = None
                 continue
             self._plan_again(child, code)
 
@@ -299,9 +313,11 @@ class Master:
         self._tell("RELOADING=1")
         successors = []
         for child in list(self._children.values()):
-            if child.is_leaving or child.replaces is not None:
+            if child.is_leaving:
                 continue
-            if child.role.reloads_in_place:
+            if child.replaces is not None:
+                self._let_go(child)  # it began with settings that are old by now; there is one successor at a time
+            elif child.role.reloads_in_place:
                 os.kill(child.process, signal.SIGHUP)
             else:
                 successors.append(child)

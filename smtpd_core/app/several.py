@@ -50,7 +50,11 @@ class Several:
         for listener in self._bound.listeners:
             listener.is_shared = True
         roles = [Role("relay", self._relay, reloads_in_place=True)]
-        roles += [Role(f"receiver {number}", self._receive) for number in range(1, self._count + 1)]
+        cores = processors() if self._bound.settings.threads.pin else [None]
+        roles += [
+            Role(f"receiver {number + 1}", self._receive, processor=cores[number % len(cores)])
+            for number in range(self._count)
+        ]
         patience = self._bound.settings.limits.timeouts.stop + 5.0
         beat = self._supervisor.watchdog / 2
         if any(one.tls != "none" for one in self._bound.settings.listener):
@@ -131,10 +135,14 @@ class Several:
 def _let_sessions_end(daemon: Daemon, ward: Ward) -> None:
     """A reload closes no session: they end by themselves, by their deadlines, or with TERM."""
     assert daemon.server is not None
-    daemon.server.pause()
-    while daemon.server.connection_count:
-        if ward.wait(_LEAVING) is not None:
-            return
+    daemon.server.pause()  # takes those that this process was woken for, so they are counted after a moment
+    while ward.wait(_LEAVING) is None and daemon.server.connection_count:
+        pass
+
+
+def processors() -> list[int] | list[None]:
+    """The processors that this process may use; [None], which is any, where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
 
 
 def share(settings: Settings, count: int) -> Settings:
