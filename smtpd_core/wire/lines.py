@@ -44,11 +44,11 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
         line = data[at : end - 1]
         p._at = p._scanned = end + 1
         if b"\0" in line:
-            return _unreadable(p, line, replies.bad_line_500)
+            return _no_text(p, line, replies.bad_line_500)
     try:
         text = str(line, "utf-8")
     except UnicodeDecodeError:
-        return _unreadable(p, line, replies.not_text_500)
+        return _no_text(p, line, replies.not_text_500)
     verb, _, argument = text.partition(" ")
     command = p.table.get(verb)
     if command is None:
@@ -59,7 +59,7 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
     if argument[-1:] in (" ", "\t"):  # RFC 5321 4.1.1: trailing white space is tolerated
         argument = argument.rstrip(" \t")
     if p.observer is not None:
-        p.observer.command(_masked(command.verb, text))
+        p.observer.command(_masked(p, command.verb, text))
     if command.needs_tls and not p.tls_is_on:
         return p.complain(replies.tls_required_530)
     if command.needs_login and not p.identity:
@@ -70,8 +70,9 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
     return command.step(p, argument)
 
 
-def _masked(verb: str, text: str) -> str:
-    """AUTH's initial response is a secret."""
+def _masked(p: ServerProtocol, verb: str, text: str) -> str:
+    """AUTH's initial response is a secret, and what no command is behind it may well be one."""
+    p.secret_may_follow = verb == "AUTH"
     if verb != "AUTH":
         return text
     words = text.split(" ", 2)
@@ -80,11 +81,19 @@ def _masked(verb: str, text: str) -> str:
 
 def _unknown(p: ServerProtocol, verb: str, text: str) -> Event | None:
     if p.observer is not None:
-        p.observer.command("AUTH ****" if text[:4].upper() == "AUTH" else text)
+        # A client that was refused AUTH, or gave it up, may still send its responses, as lines that are no command.
+        looks_like_auth = text.lstrip()[:4].upper() == "AUTH"
+        p.observer.command("AUTH ****" if looks_like_auth else "****" if p.secret_may_follow else text)
     if verb in _HTTP:
         p.say_and_end(replies.not_http_421)
         return None
     return _unreadable(p, text[:200].encode(), replies.unknown_command_500)
+
+
+def _no_text(p: ServerProtocol, line: bytes, reply: Reply) -> Event | None:
+    if p.observer is not None:
+        p.observer.command("(a line that is none)")
+    return _unreadable(p, line, reply)
 
 
 def _unreadable(p: ServerProtocol, line: bytes, reply: Reply) -> Event | None:

@@ -73,6 +73,7 @@ class ServerProtocol:
         "phase",
         "reading",
         "recipients",
+        "secret_may_follow",
         "settings",
         "table",
         "tls_is_on",
@@ -103,6 +104,7 @@ class ServerProtocol:
         self.chunk: chunks.Chunk | None = None
         self.drop_is_told = False
         self.login: login.Login | None = None
+        self.secret_may_follow = False  # kept for the observer alone
         self.input_ended = False
 
         self._data = b""

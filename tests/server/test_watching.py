@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from smtpd_core import SmtpServer
-from tests.server.people import Diary, Memory, talking
+from smtpd_core import SmtpServer, UserAccount
+from tests.server.people import HARMLESS, Diary, Memory, talking
 
 
 def serve(**properties):
@@ -75,3 +75,54 @@ def test_a_transcript_names_the_real_port():
             line.ask("QUIT")
         closed.wait(lambda entries: entries)
         assert f"on mx 127.0.0.1:{server.address[1]}\n" in server.transcript(closed.entries[0].id)
+
+
+SECRET = "AGFubgBzZWNyZXQ="  # ann, secret
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [f"AUTH PLAIN {SECRET}"],
+        [f"auth plain {SECRET}"],
+        [f" AUTH PLAIN {SECRET}"],
+        [f"AUTH\tPLAIN {SECRET}"],
+        [f"AUTHPLAIN {SECRET}"],
+        [f"AUTH XOAUTH2 {SECRET}"],
+        [f"AUTH NOSUCH {SECRET}"],
+        ["AUTH PLAIN", SECRET],
+        ["AUTH LOGIN", "YW5u", SECRET],
+        ["AUTH LOGIN", "YW5u", "*", SECRET],
+        ["AUTH XOAUTH2", SECRET],
+        ["AUTH OAUTHBEARER", SECRET],
+        ["AUTH CRAM-MD5", SECRET],
+        ["AUTH NTLM", SECRET, SECRET],
+        ["AUTH SCRAM-SHA-256", SECRET],
+        ["AUTH EXTERNAL", SECRET],
+        ["AUTH ANONYMOUS", SECRET],
+    ],
+)
+@pytest.mark.parametrize("offered", ["all", "encrypted only", "none"])
+def test_no_line_of_a_login_is_shown_whatever_became_of_it(lines, offered, tmp_path):
+    """A client that was refused AUTH goes on with its responses; they stood in the log as unknown commands."""
+    path, told = tmp_path / "dialogue", []
+    properties = {"user_accounts": [UserAccount("ann", "secret")]} if offered != "none" else {}
+    server = serve(debug_log=path, clear_text_without_tls=offered == "all", guard=HARMLESS, **properties)
+    server.on_receive_command = lambda session, command: told.append(command)
+    with server, talking(server) as line:
+        for one in lines:
+            line.ask(one)
+        line.ask("VRFY shown")
+        line.ask("XSHOWN too")
+        line.ask("QUIT")
+    for shown in (path.read_text(), "\n".join(told)):
+        assert SECRET not in shown and "VRFY shown" in shown and "XSHOWN too" in shown
+
+
+def test_a_line_that_is_no_text_is_told_too(tmp_path):
+    path = tmp_path / "dialogue"
+    with serve(debug_log=path) as server, talking(server) as line:
+        for one in (b"VRFY \xff\r\n", b"VRFY \0\r\n"):
+            line.socket.sendall(one)
+            assert line.hear()[:9] == "500 5.5.2"
+    assert path.read_text().count("C: (a line that is none)") == 2
