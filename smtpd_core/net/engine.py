@@ -170,6 +170,12 @@ class Engine:
         """New thread counts, also while running."""
         self.pool.resize(min_threads, max_threads)
 
+    def change_timeouts(self, timeouts: Timeouts) -> None:
+        """Other deadlines, also while running: for every wait that begins from then on. The deadline of a whole
+        session is that of its beginning."""
+        self._house.timeouts = timeouts
+        self._post(lambda reactor: reactor.take_timeouts(timeouts))
+
     # -- facts
 
     @property

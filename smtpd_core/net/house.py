@@ -1,6 +1,6 @@
 """What all connections of a reactor share.
 
-Thread: any; nothing here changes after start, and the guard has its own lock.
+Thread: any; after start only `timeouts` is exchanged, as a whole, and the guard has its own lock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OpenConversation = Callable[[Peer, ListenerSettings, str], Conversation]
 
 
 class House:
-    """What all connections of a reactor share. Thread: any; nothing here changes after start."""
+    """What all connections of a reactor share. Thread: any."""
 
     __slots__ = ("batch_size", "guard", "handshake_meter", "open_conversation", "timeouts")
 

@@ -26,6 +26,7 @@ from smtpd_core.net.house import House
 from smtpd_core.net.listeners import Listener
 from smtpd_core.net.poller import READ, Poller
 from smtpd_core.net.poller import WRITE as WRITABLE
+from smtpd_core.net.settings import Timeouts
 from smtpd_core.net.states import (
     CLOSED,
     DONT_WAIT,
@@ -65,6 +66,14 @@ _BULK = 0.002
 _LAST_WORDS = 0.2
 
 
+# What a parked connection may wait for.
+_WAITS = ("greeting", "handshake", "command", "data", "login", "proxy")
+
+
+def _limits_of(timeouts: Timeouts) -> dict[str, float]:
+    return {name: getattr(timeouts, name) for name in _WAITS}
+
+
 class Reactor:
     """See the module. Made and started by the engine; `finished` is resolved when it has stopped for good."""
 
@@ -82,16 +91,18 @@ class Reactor:
         self._lingerers = 0
         self._deadlines = Deadlines()
         self._now = time.monotonic()
-        self._limits = {
-            name: getattr(house.timeouts, name)
-            for name in ("greeting", "handshake", "command", "data", "login", "proxy")
-        }
+        self._limits = _limits_of(house.timeouts)
         self._is_stopping = False
         self._is_over = False
         self._stop_alarm = Alarm(self._halt)
         self.accepting = Accepting(house, poller, self._deadlines, listeners, self._at, self._welcome, flow)
         self._is_halted = False
         self._draining: list[Connection] = []
+
+    def take_timeouts(self, timeouts: Timeouts) -> None:
+        """Other deadlines for the waits that begin from now on. Thread: the leader's, by the mailbox."""
+        self.house.timeouts = timeouts
+        self._limits = _limits_of(timeouts)
 
     # -- leading
 

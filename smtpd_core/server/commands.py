@@ -8,11 +8,10 @@ Not here: the table that is looked at for each line (wire/command_table.py).
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from smtpd_core.server.hooks import Hook
+from smtpd_core.server.hooks import Hook, check_shape
 from smtpd_core.threads import HookMeter
 from smtpd_core.wire.command_table import CustomVerb
 from smtpd_core.wire.replies import Reply, ok_250
@@ -31,7 +30,7 @@ class CommandTable:
     """The verbs, built in and added. A function is called as function(session, argument) and returns a verdict."""
 
     def __init__(self, budget: float, changed: Callable[[], None]) -> None:
-        self._budget = budget
+        self.budget = budget
         self._changed = changed
         self._custom: dict[str, CustomVerb] = {}
         self.functions: dict[str, Hook] = {}
@@ -115,10 +114,9 @@ class CommandTable:
         needs_login: bool,
     ) -> None:
         verb = verb.upper()
-        try:
-            inspect.signature(function).bind("session", "argument")
-        except TypeError as error:
-            raise TypeError(f"verb {verb}: the function is called as f(session, argument): {error}") from None
+        check_shape(f"verb {verb}", ("session", "argument"), function)
+        if not isinstance(reply, Reply):
+            raise TypeError(f"verb {verb}: reply = {reply!r}: a Reply is due")
         gates = [Gate.TLS_IF_REQUIRED] if needs_tls else []
         if needs_login:
             gates.append(Gate.LOGIN_IF_REQUIRED)
@@ -128,7 +126,7 @@ class CommandTable:
         self._check_place(row)
         before, self._custom[verb] = self._custom.get(verb), row
         function_before = self.functions.get(verb)
-        self.functions[verb] = Hook(verb, function, HookMeter(f"command {verb}", self._budget))
+        self.functions[verb] = Hook(verb, function, HookMeter(f"command {verb}", self.budget))
         try:
             self._try(verb, before)
         except ValueError:
@@ -157,6 +155,7 @@ class CommandTable:
 def _phases(names: Iterable[str] | None) -> frozenset[Phase]:
     if names is None:
         return EVERYWHERE
+    names = (names,) if isinstance(names, str) else tuple(names)
     unknown = [name for name in names if name not in _PHASES]
     if unknown:
         raise ValueError(f"legal: {unknown[0]!r} is none of {', '.join(_PHASES)}")

@@ -19,14 +19,23 @@ from smtpd_core.server.keeping import Keeping
 from smtpd_core.server.options import (
     AT_ONCE,
     AT_START,
+    NEXT_CONNECTION,
+    NEXT_WAIT,
     EventOption,
     Option,
+    a_certificate,
     a_debug_log,
+    a_directory,
     a_guard,
+    a_keeping,
+    a_path,
+    accounts,
     flag,
     one_of,
+    one_or_none,
     seconds,
     sender_rule,
+    several,
     text,
     texts,
     unknown_name,
@@ -127,7 +136,10 @@ class Component:
     use_ipv6: Option[bool] = Option(False, "IPv6 too, for loopback and for every interface.", AT_START, check=flag)
     service: Option[str] = Option("mx", "mx, submission or lmtp.", AT_START, check=one_of("mx", "submission", "lmtp"))
     listeners: Option[Sequence[ListenerSettings]] = Option(
-        (), "Several listeners, each with its own bind, service, TLS and AUTH, instead of the one.", AT_START
+        (),
+        "Several listeners, each with its own bind, service, TLS and AUTH, instead of the one.",
+        AT_START,
+        check=several(ListenerSettings, "a list of ListenerSettings"),
     )
     batch_size: Option[int] = Option(
         65_536, "Bytes moved per socket read or write.", AT_START, check=whole(512, 16_777_216)
@@ -150,17 +162,20 @@ class Component:
     timeout: Option[float] = Option(
         300.0,
         "Seconds that a client may take for a command (RFC 5321 4.5.3.2); 0 is for ever.",
-        AT_START,
+        NEXT_WAIT,
         check=seconds,
     )
     session_timeout: Option[float] = Option(
-        86_400.0, "Seconds of a whole session; 0 is for ever.", AT_START, check=seconds
+        86_400.0, "Seconds of a whole session; 0 is for ever.", NEXT_CONNECTION, check=seconds
     )
     timeouts: Option[Timeouts | None] = Option(
-        None, "All other deadlines: handshake, data, login, ticket, hook_wait, minimum_rate, ...", AT_START
+        None,
+        "All other deadlines: handshake, data, login, ticket, hook_wait, minimum_rate, ...",
+        NEXT_WAIT,
+        check=one_or_none(Timeouts, due="Timeouts(...)"),
     )
     hook_budget: Option[float] = Option(
-        30.0, "Seconds after which a hook that still runs is logged with its stack.", AT_START, check=seconds
+        30.0, "Seconds after which a hook that still runs is logged with its stack.", AT_ONCE, check=seconds
     )
 
     # What it says
@@ -172,7 +187,7 @@ class Component:
 
     # Who may log in
     user_accounts: Option[Accounts] = Option(
-        None, "An account store, a list of UserAccount, or a function check(user, password)."
+        None, "An account store, a list of UserAccount, or a function check(user, password).", check=accounts
     )
     case_insensitive: Option[bool] = Option(False, "User names of a list match regardless of case.", check=flag)
     use_auth: Option[str] = Option(
@@ -203,10 +218,13 @@ class Component:
         check=one_of("none", "implicit", "explicit_allow", "explicit_require"),
     )
     certificate: Option[str | Pair] = Option(
-        "", 'Path of a PEM or PFX file, a certs Pair, or "self-signed" for one made at start.', AT_START
+        "",
+        'Path of a PEM or PFX file, a certs Pair, or "self-signed" for one made at start.',
+        AT_START,
+        check=a_certificate,
     )
     key: Option[str] = Option(
-        "", "Path of the private key (PEM), where it is not with the certificate.", AT_START, check=text
+        "", "Path of the private key (PEM), where it is not with the certificate.", AT_START, check=a_path
     )
     key_password: Option[str] = Option("", "Password of the key or PFX file.", AT_START, check=text)
     tls_minimum: Option[str] = Option(
@@ -215,9 +233,12 @@ class Component:
     require_client_certificate: Option[bool] = Option(
         False, "The handshake fails without a good client certificate.", AT_START, check=flag
     )
-    client_ca_file: Option[str] = Option("", "Authorities (PEM) for client certificates.", AT_START, check=text)
+    client_ca_file: Option[str] = Option("", "Authorities (PEM) for client certificates.", AT_START, check=a_path)
     contexts: Option[ServerContexts | None] = Option(
-        None, "certs ServerContexts instead of certificate and key; renewable while running.", AT_START
+        None,
+        "certs ServerContexts instead of certificate and key; renewable while running.",
+        AT_START,
+        check=one_or_none(ServerContexts, due="certs.contexts.ServerContexts(...)"),
     )
 
     # Who may connect, and what for
@@ -235,10 +256,13 @@ class Component:
     )
 
     # What keeps mail
-    store: Option[Keeping | None] = Option(None, "Keeps local mail, as relay.MailboxStore.", AT_ONCE)
-    outbox: Option[Keeping | None] = Option(None, "Keeps mail for others, as relay.Outbox.", AT_ONCE)
+    store: Option[Keeping | None] = Option(None, "Keeps local mail, as relay.MailboxStore.", AT_ONCE, check=a_keeping)
+    outbox: Option[Keeping | None] = Option(None, "Keeps mail for others, as relay.Outbox.", AT_ONCE, check=a_keeping)
     drafts: Option[str | None] = Option(
-        None, "Directory for the nameless files of large messages; by default the store's, else the system's.", AT_ONCE
+        None,
+        "Directory for the nameless files of large messages; by default the store's, else the system's.",
+        AT_ONCE,
+        check=a_directory,
     )
 
     # How strict it is

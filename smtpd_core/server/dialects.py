@@ -114,6 +114,10 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
 def contexts_of(server: SmtpServer) -> ServerContexts:
     """The certificates to serve with. ValueError without one; CertificateError, OSError for one that is no good."""
     if server.contexts is not None:
+        if server.require_client_certificate and server.contexts.clients.mode != "require":
+            raise ValueError(
+                "require_client_certificate with contexts=: give the contexts ClientCertificates('require')"
+            )
         return server.contexts
     certificate = server.certificate
     if isinstance(certificate, Pair):
@@ -167,6 +171,8 @@ def doors_of(server: SmtpServer, listeners: list[ListenerSettings]) -> list[Door
     if not any(one.tls != "none" for one in listeners):
         if server.certificate or server.contexts is not None:
             raise ValueError("a certificate, and no listener with TLS: set use_tls (explicit_allow, implicit, ...)")
+        if server.require_client_certificate:
+            raise ValueError("require_client_certificate, and no listener with TLS: set use_tls (implicit, ...)")
         return [Door(one) for one in listeners]
     contexts = contexts_of(server)
     hook: Hook | None = server._slots.on_get_certificate

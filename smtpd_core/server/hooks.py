@@ -146,13 +146,18 @@ def no_such_hook(name: str) -> str:
 
 def check(row: Row, function: object) -> None:
     """Raises TypeError, with what would be right, for something that can't be this hook."""
-    shape = f"{row.name}({', '.join(row.takes)})"
+    check_shape(row.name, row.takes, function)
+
+
+def check_shape(name: str, takes: tuple[str, ...], function: object) -> None:
+    """Raises TypeError for what is no plain function of these arguments."""
+    shape = f"{name}({', '.join(takes)})"
     if not callable(function):
-        raise TypeError(f"{row.name} = {function!r}: a function is due, called as {shape}")
+        raise TypeError(f"{name} = {function!r}: a function is due, called as {shape}")
     called = function if inspect.isroutine(function) or inspect.isclass(function) else type(function).__call__
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
         raise TypeError(
-            f"{row.name}: a coroutine function is never awaited here; hooks are plain functions that may block"
+            f"{name}: a coroutine function is never awaited here; hooks are plain functions that may block"
             " (smtpd_core.compat.aiosmtpd runs handlers with coroutines)"
         )
     try:
@@ -160,6 +165,6 @@ def check(row: Row, function: object) -> None:
     except (TypeError, ValueError):
         return  # a built-in tells nothing about itself
     try:
-        signature.bind(*row.takes)
+        signature.bind(*takes)
     except TypeError as error:
-        raise TypeError(f"{row.name}{signature}: it is called as {shape}: {error}") from None
+        raise TypeError(f"{name}{signature}: it is called as {shape}: {error}") from None

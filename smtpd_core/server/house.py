@@ -15,7 +15,7 @@ from smtpd_core.net import Guard, ListenerSettings
 from smtpd_core.net.guard import Networks
 from smtpd_core.server.commands import CommandTable
 from smtpd_core.server.hooks import Slots
-from smtpd_core.server.keeping import Keeping
+from smtpd_core.server.keeping import Keeping, drafts_of
 from smtpd_core.server.observers import DebugLog, Transcripts
 from smtpd_core.server.received import Clock
 from smtpd_core.server.session import Session
@@ -56,7 +56,7 @@ class House:
         """What keeps mail from the next transaction on."""
         self.store, self.outbox = store, outbox
         self.keepings = tuple(one for one in (store, outbox) if one is not None)
-        named = [one.drafts for one in self.keepings if one.drafts]
+        named = [where for where in map(drafts_of, self.keepings) if where]
         self.drafts = drafts or (named[0] if named else None)
 
     def watch(self) -> None:

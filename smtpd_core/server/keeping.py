@@ -43,3 +43,8 @@ class Keeping(Protocol):
         (OSError for disk trouble, which the client sees as 452 4.3.1). A str as its value is what the 250 names instead
         of the draft's id: the id of an earlier copy, or the id with a durability below the usual. The draft belongs to
         the keeping from now on."""
+
+
+def drafts_of(keeping: Keeping) -> str | None:
+    """Where its large drafts are made; a program's own keeping may do without the attribute."""
+    return getattr(keeping, "drafts", None)

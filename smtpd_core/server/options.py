@@ -10,10 +10,11 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from certs.files import Pair
 from smtpd_core.net import Guard, GuardSettings
 from smtpd_core.server import hooks
 
@@ -30,9 +31,11 @@ class Takes(Enum):
     AT_START = "refused while the server runs"
     AT_ONCE = "at once"
     NEXT_CONNECTION = "for connections from then on"
+    NEXT_WAIT = "for every wait that begins from then on"
 
 
-AT_START, AT_ONCE, NEXT_CONNECTION = Takes.AT_START, Takes.AT_ONCE, Takes.NEXT_CONNECTION
+AT_START, AT_ONCE = Takes.AT_START, Takes.AT_ONCE
+NEXT_CONNECTION, NEXT_WAIT = Takes.NEXT_CONNECTION, Takes.NEXT_WAIT
 
 
 class Option(Generic[T]):
@@ -127,6 +130,9 @@ def unknown_name(name: str, known: list[str]) -> str:
 
 # Checks
 
+# Ten years: more than any wait, less than what a lock can wait for.
+_MOST_SECONDS = 315_360_000
+
 
 def whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
@@ -142,8 +148,8 @@ def whole(least: int, most: int | None = None) -> Callable[[str, Any], int]:
 def seconds(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} = {value!r}: a number of seconds is due")
-    if value < 0:
-        raise ValueError(f"{name} = {value}: 0 (never) or more is due")
+    if not 0 <= value <= _MOST_SECONDS:  # which a NaN is not
+        raise ValueError(f"{name} = {value}: 0 (never) or more is due, at most 10 years")
     return float(value)
 
 
@@ -190,6 +196,61 @@ def sender_rule(name: str, value: Any) -> str:
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise TypeError(f"{name} = {value!r}: a list of texts is due")
-    return tuple(value)
+    given = tuple(value)
+    if not all(isinstance(one, str) for one in given):
+        raise TypeError(f"{name} = {value!r}: a list of texts is due")
+    return given
+
+
+def several(kind: type[T], due: str) -> Callable[[str, Any], tuple[T, ...]]:
+    def check(name: str, value: Any) -> tuple[T, ...]:
+        given = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
+        if not isinstance(value, Iterable) or not all(isinstance(one, kind) for one in given):
+            raise TypeError(f"{name} = {value!r}: {due} is due")
+        return given
+
+    return check
+
+
+def one_or_none(*kinds: type, due: str) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if value is not None and not isinstance(value, kinds):
+            raise TypeError(f"{name} = {value!r}: {due} is due")
+        return value
+
+    return check
+
+
+def accounts(name: str, value: Any) -> Any:
+    """A generator is read once, here; a list stays the program's."""
+    return tuple(value) if isinstance(value, Iterator) else value
+
+
+def a_keeping(name: str, value: Any) -> Any:
+    lacks = [part for part in ("has_room", "holds", "keep") if not callable(getattr(value, part, None))]
+    if value is not None and (lacks or isinstance(value, type)):
+        why = "a class, not yet an object" if isinstance(value, type) else f"no method {', '.join(lacks)}"
+        raise TypeError(f"{name} = {value!r}: {why}; relay.MailboxStore(path), relay.Outbox(path) or the like is due")
+    return value
+
+
+def a_directory(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise TypeError(f"{name} = {value!r}: the path of a directory is due")
+    return os.fspath(value)
+
+
+def a_certificate(name: str, value: Any) -> str | Pair:
+    if isinstance(value, Pair):
+        return value
+    return a_path(name, value)
+
+
+def a_path(name: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise TypeError(f"{name} = {value!r}: a path is due")
+    return os.fspath(value)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from smtpd_core.draft import Draft
 from smtpd_core.net.conversation import Turn, WaitFor, Wish
 from smtpd_core.server.hooks import Hook
-from smtpd_core.server.keeping import Keeping
+from smtpd_core.server.keeping import Keeping, drafts_of
 from smtpd_core.server.message import Message
 from smtpd_core.server.received import loops, missing_headers, origin_line, protocol_name, received_line
 from smtpd_core.server.session import Transaction
@@ -236,7 +236,7 @@ class Reception:
         self._stage = _KEEPING
         try:
             if self._to_keep:
-                self._draft = _copy(draft, self._to_keep[0][0].drafts)
+                self._draft = _copy(draft, drafts_of(self._to_keep[0][0]))
             ticket = keeping.keep(envelope, draft)
         except Exception as error:
             draft.close()

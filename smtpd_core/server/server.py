@@ -18,6 +18,8 @@ Not here: one session (dialogue.py), sockets and threads (smtpd_core.net, smtpd_
 from __future__ import annotations
 
 import logging
+import math
+import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -37,7 +39,7 @@ from smtpd_core.server.hooks import NAMES, Slots
 from smtpd_core.server.house import House
 from smtpd_core.server.keeping import Living
 from smtpd_core.server.observers import DebugLog, Transcripts
-from smtpd_core.server.options import AT_START, NEXT_CONNECTION, Option, seconds, unknown_name
+from smtpd_core.server.options import AT_START, NEXT_CONNECTION, Option, unknown_name
 from smtpd_core.server.session import Session
 from smtpd_core.threads import HookMeter, Lock, Ticket, start_loop
 
@@ -49,6 +51,9 @@ log = logging.getLogger(__name__)
 # Sessions whose transcripts are remembered where debug_log is on and nothing else was said.
 _TRANSCRIPTS = 100
 
+# Seconds of a hook without a budget: a day, after which it is worth a line in the log in any case.
+_NO_BUDGET = 86_400.0
+
 
 class SmtpServer(Component):
     """See the module. `handler` is an object with any of the events as methods (server/handler.py); events may also be
@@ -56,8 +61,7 @@ class SmtpServer(Component):
 
     def __init__(self, handler: object | None = None, **properties: Unpack[Properties]) -> None:
         given: dict[str, Any] = dict(properties)
-        budget = given.get("hook_budget", SmtpServer.hook_budget.default)
-        super().__init__(Slots(seconds("hook_budget", budget) or 86_400.0))
+        super().__init__(Slots(SmtpServer.hook_budget.default))
         self._engine: Engine | None = None
         self._lock = Lock()
         self._ended: Ticket | None = None
@@ -76,6 +80,7 @@ class SmtpServer(Component):
             setattr(self, name, value)
         self._is_made = True
         self._check_threads()
+        self._set_budget()
         self._set_house()
 
     def __repr__(self) -> str:
@@ -96,6 +101,8 @@ class SmtpServer(Component):
         with self._lock:
             if self._engine is not None and self._engine.is_running:
                 raise RuntimeError("this server runs already")
+            if self.drafts is not None and not os.path.isdir(self.drafts):
+                raise ValueError(f"drafts = {self.drafts!r}: there is no such directory")
             self._set_house()
             self._listeners = listeners = [one.door.settings for one in bound] or dialects.listeners_of(self)
             self._make_dialects()
@@ -128,6 +135,8 @@ class SmtpServer(Component):
         Idempotent, from any thread, also after a failed start. True when everything has ended; False where a hook still
         runs, whose thread ends after it, and from within a hook, where it only begins.
         """
+        if timeout is not None:  # what is left of somebody's deadline may be less than nothing
+            timeout = max(0.0, timeout) if timeout != math.inf else None
         engine, ended = self._engine, self._ended
         if engine is None or ended is None:
             return True
@@ -270,10 +279,15 @@ class SmtpServer(Component):
                     self._engine.resize(self.min_thread_count, self.max_thread_count)
             elif name == "guard":
                 self._change_guard()
+            elif name in ("timeout", "session_timeout", "timeouts"):
+                if self.active and self._engine is not None:
+                    self._engine.change_timeouts(dialects.timeouts_of(self))
+            elif name == "hook_budget":
+                self._set_budget()
             elif option.takes is not AT_START:
                 if name in ("store", "outbox") and self.active and isinstance(value, Living) and value.start():
                     self._started_keepings.append(value)
-                self._set_house()
+                self._set_house(accounts_too=name in ("user_accounts", "case_insensitive"))
                 if option.takes is NEXT_CONNECTION:
                     self._renew_dialects()
         except BaseException:
@@ -306,10 +320,19 @@ class SmtpServer(Component):
                 f"min_thread_count {self.min_thread_count} is above max_thread_count {self.max_thread_count}"
             )
 
-    def _set_house(self) -> None:
+    def _set_budget(self) -> None:
+        """For the hooks that are set, and for those to come."""
+        budget = self.hook_budget or _NO_BUDGET
+        self._slots.budget = self._commands.budget = budget
+        for meter in (*self.meters, *(hook.meter for hook in list(self._commands.functions.values()))):
+            meter.budget = budget
+
+    def _set_house(self, *, accounts_too: bool = True) -> None:
+        """What a session reads. A list of accounts is made a store once: its SCRAM salts are to stay."""
         house = self._house
         house.hostname = self.server_name or platform.node() or "localhost"
-        house.accounts = self._account_store()
+        if accounts_too:
+            house.accounts = self._account_store()
         house.keep_with(self.store, self.outbox, self.drafts)
         house.relay_from = _networks("relay_from", self.relay_from)
         house.sender_rule = SenderRule(self.restrict_senders)

@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import sys
 import threading
 import time
 
@@ -16,7 +17,7 @@ import pytest
 from certs.files import Pair, write_pair
 from certs.issue import self_signed
 from certs.trouble import CertificateError
-from smtpd_core import Guard, ListenerSettings, Reply, SmtpServer, UserAccount
+from smtpd_core import Guard, ListenerSettings, Reply, SmtpServer, Ticket, Timeouts, UserAccount
 from tests.server.people import Diary, Line, Memory, talking
 
 ANN = UserAccount("ann", "secret")
@@ -44,6 +45,19 @@ def serve(**properties):
         ({"user_accounts": [("ann", "secret")]}, TypeError, "is no UserAccount"),
         ({"relay_from": ["10.0.0.0/33"]}, ValueError, "relay_from"),
         ({"relay_from": "10.0.0.0/8"}, TypeError, "a list of texts"),
+        ({"relay_from": None}, TypeError, "relay_from = None: a list of texts"),
+        ({"store": "mail"}, TypeError, "store = 'mail': no method has_room, holds, keep; relay.MailboxStore.path."),
+        ({"store": Memory}, TypeError, "a class, not yet an object"),
+        ({"outbox": object()}, TypeError, "no method has_room"),
+        ({"timeouts": 5}, TypeError, "timeouts = 5: Timeouts..... is due"),
+        ({"timeout": float("nan")}, ValueError, "timeout = nan"),
+        ({"listeners": ["127.0.0.1:0"]}, TypeError, "a list of ListenerSettings is due"),
+        ({"listeners": ListenerSettings("127.0.0.1:0")}, TypeError, "a list of ListenerSettings is due"),
+        ({"certificate": 5}, TypeError, "certificate = 5: a path"),
+        ({"contexts": "mx.pem"}, TypeError, "ServerContexts"),
+        ({"drafts": 5}, TypeError, "the path of a directory"),
+        ({"debug_log": 1}, TypeError, "True, a path or a logging.Logger"),
+        ({"debug_log": sys.stderr}, TypeError, "True, a path or a logging.Logger"),
         ({"debug_log": True, "debug_log_format": "xml"}, ValueError, "'text', 'json'"),
         ({"on_mail_from": 5}, TypeError, "a function is due, called as on_mail_from.session, sender, parameters."),
         ({"on_mail_from": lambda session: None}, TypeError, "called as on_mail_from.session, sender, parameters."),
@@ -95,6 +109,8 @@ def test_a_handler_of_the_wrong_shape_is_an_error_at_once():
         ({"certificate": "self-signed"}, "no listener with TLS"),
         ({"without_extensions": ["PIPELINES"]}, "no such extension"),
         ({"server_name": "mx test"}, "hostname"),
+        ({"drafts": "/no/such/place"}, "there is no such directory"),
+        ({"require_client_certificate": True}, "require_client_certificate, and no listener with TLS"),
     ],
 )
 def test_what_can_not_work_together_is_refused_by_start(properties, words):
@@ -116,7 +132,7 @@ def test_a_certificate_that_does_not_fit_its_key_is_refused_by_start(tmp_path):
 
 def test_what_concerns_the_listener_is_refused_while_it_runs():
     with serve() as server:
-        for name, value in (("port", 26), ("use_tls", "implicit"), ("timeout", 5.0)):
+        for name, value in (("port", 26), ("use_tls", "implicit"), ("batch_size", 4096)):
             with pytest.raises(RuntimeError, match=f"{name} can't change while the server runs"):
                 setattr(server, name, value)
         with pytest.raises(RuntimeError, match="keeps its Guard"):
@@ -128,7 +144,101 @@ def test_what_concerns_the_listener_is_refused_while_it_runs():
             assert line.send().startswith("250")
 
 
+def test_a_function_of_a_verb_has_the_shape_of_a_hook():
+    async def ping(session, argument): ...
+
+    server = serve()
+    with pytest.raises(TypeError, match="coroutine function is never awaited"):
+        server.commands.add("XPING", ping)
+    with pytest.raises(TypeError, match="a function is due"):
+        server.commands.add("XPING", 5)
+    with pytest.raises(TypeError, match="a Reply is due"):
+        server.commands.add("XPING", lambda session, argument: None, reply="250 ok")
+    server.commands.add("XPING", lambda session, argument: None, legal="ready")
+    with server, talking(server, "") as line:
+        assert line.ask("XPING")[:3] == "503"
+
+
+def test_stop_takes_what_is_left_of_a_deadline():
+    for left in (-1.0, 0, float("nan"), float("inf"), None):
+        assert serve().start().stop(left)
+    with serve() as server:
+        with pytest.raises(TypeError):
+            server.stop("soon")
+        with talking(server) as line:
+            assert line.send().startswith("250")
+
+
 # -- changes while running
+
+
+def test_timeouts_change_while_it_runs():
+    with serve(timeout=60.0) as server:
+        with talking(server) as early:
+            server.timeout = 0.2
+            with talking(server) as line:
+                assert line.hear()[:9] == "421 4.4.2"
+            early.ask("NOOP")
+            assert early.hear()[:9] == "421 4.4.2"  # its next wait is a short one too
+        server.timeout = 60.0
+        server.timeouts = Timeouts(data=0.2)
+        with talking(server) as line:
+            for command in ("MAIL FROM:<>", "RCPT TO:<b@b.test>", "DATA"):
+                line.ask(command)
+            assert line.hear()[:9] == "421 4.4.2"
+        server.session_timeout = 0.3
+        with talking(server) as line:
+            assert line.hear()[:9] == "421 4.4.2"
+
+
+def test_the_hook_budget_counts_for_all_hooks_whenever_it_is_set():
+    """Set as an attribute it counted for none."""
+    server = serve(on_hello=lambda session, domain: None)
+    server.commands.add("XPING", lambda session, argument: None)
+    server.hook_budget = 2.0
+    server.on_mail_from = lambda session, sender, parameters: None
+    assert {meter.budget for meter in server.meters} == {2.0}
+    assert server.commands.functions["XPING"].meter.budget == 2.0
+
+
+def test_accounts_from_a_generator_are_there_after_the_start_too():
+    """The second reading of it, at start(), found nobody."""
+    accounts = (UserAccount(name, "secret") for name in ("ann", "bob"))
+    with serve(user_accounts=accounts, clear_text_without_tls=True) as server, talking(server) as line:
+        server.banner = "changed"
+        assert line.ask("AUTH PLAIN AGFubgBzZWNyZXQ=")[:3] == "235"
+
+
+def test_a_change_of_something_else_leaves_the_accounts_derived_secrets():
+    """A SCRAM challenge with another salt would fail who remembers the first."""
+    with serve(user_accounts=[ANN]) as server:
+        before = server._house.accounts.secret("ann", "scram-sha-256")
+        server.banner = "changed"
+        assert server._house.accounts.secret("ann", "scram-sha-256") == before
+
+
+def test_a_keeping_of_ones_own_needs_three_methods_only():
+    class Counting:
+        def __init__(self):
+            self.kept = 0
+
+        def has_room(self):
+            return None
+
+        def holds(self, address):
+            return True
+
+        def keep(self, envelope, draft):
+            self.kept += 1
+            draft.close()
+            ticket = Ticket()
+            ticket.resolve()
+            return ticket
+
+    mine = Counting()
+    with serve(store=mine) as server, talking(server) as line:
+        assert line.send().startswith("250")
+    assert mine.kept == 1
 
 
 def test_hooks_limits_and_stores_change_while_it_runs():
