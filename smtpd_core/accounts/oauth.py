@@ -23,6 +23,8 @@ from smtpd_core.wire.sasl.prep import user_name
 TIMEOUT = 5.0
 MAX_ANSWER = 256 * 1024
 KEYS_AT_MOST_EVERY = 30.0
+# Seconds after which the keys are asked for again: one that the authority took back is not believed for ever.
+KEYS_ARE_OLD_AFTER = 3600.0
 # A token longer than this is no token; the protocol's own limit for a response is near.
 MAX_TOKEN = 12_288
 
@@ -183,14 +185,24 @@ class LocalJwt:
         return claims
 
     def _key(self, kid: str) -> Any:
-        """A key that is not known may be new; a stranger's made-up names don't make us ask more than now and then."""
+        """A key that is not known may be new; a stranger's made-up names don't make us ask more than now and then.
+
+        Old keys stay good while the authority does not answer.
+        """
         known = self._known(kid)
-        if known is None and self._may_fetch():
+        is_old = time.monotonic() - self._fetched > KEYS_ARE_OLD_AFTER
+        if (known is None or is_old) and self._may_fetch():
             try:
                 told = self._jwt.PyJWKSet.from_dict(self._fetch.json("GET"))
                 self._keys = {str(key.key_id or ""): key for key in told.keys}
             except self._jwt.PyJWTError:
-                raise StoreUnavailable("the authority's keys can't be read") from None
+                if known is None:
+                    raise StoreUnavailable("the authority's keys can't be read") from None
+                return known
+            except StoreUnavailable:
+                if known is None:
+                    raise
+                return known
             finally:
                 self._is_fetching = False
             known = self._known(kid)

@@ -192,6 +192,10 @@ def _token(url: str, rest: str, choices: Choices, before: list[AccountStore]) ->
         secret = first_line(found["client_secret_file"]) if "client_secret_file" in found else ""
         authority = Introspection(address, found.get("client_id", ""), secret, ca_file=found.get("ca_file", ""))
     else:
+        if not (found.get("audience") or found.get("scope")):
+            raise ValueError(
+                "jwks: needs audience=NAME or scope=NAME; else a token for any other program would do here too"
+            )
         settings = JwtSettings(
             address, found.get("issuer", ""), found.get("audience", ""), ca_file=found.get("ca_file", "")
         )

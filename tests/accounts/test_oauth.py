@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from smtpd_core.accounts import oauth
 from smtpd_core.accounts.oauth import Introspection, JwtSettings, LocalJwt, TokenRules, TokenStore
 from smtpd_core.accounts.store import Account, StoreUnavailable
 
@@ -194,3 +195,18 @@ def test_without_the_keys_no_token_is_called_wrong(authority: FixedAuthority) ->
         with pytest.raises(StoreUnavailable):
             store.verify_token("ann", Signer("one").token())
     assert authority.asked == ["keys"]
+
+
+def test_a_key_that_the_authority_took_back_is_not_believed_for_ever(
+    authority: FixedAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Signer("old"), Signer("new")
+    authority.keys = {"keys": [old.public]}
+    store = TokenStore(LocalJwt(JwtSettings(authority.url, audience="smtp")))
+    assert store.verify_token("ann", old.token())
+    monkeypatch.setattr(oauth, "KEYS_ARE_OLD_AFTER", -1.0)
+    monkeypatch.setattr(oauth, "KEYS_AT_MOST_EVERY", -1.0)
+    authority.status = 503
+    assert store.verify_token("ann", old.token()), "an authority that does not answer takes nothing back"
+    authority.status, authority.keys = 200, {"keys": [new.public]}
+    assert store.verify_token("ann", old.token()) is None and store.verify_token("ann", new.token())

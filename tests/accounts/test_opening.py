@@ -56,7 +56,8 @@ def test_files_databases_and_chains() -> None:
         ("ldap://host", "not both"),
         ("ldap://cn=me:hunter2@host/dc=x", "x-password-file"),
         ("ldap://host/dc=x????x-colour=red", "has the extensions"),
-        ("jwks:http://id.example.test/keys", "https"),
+        ("jwks:http://id.example.test/keys?audience=smtp", "https"),
+        ("jwks:https://id.example.test/keys", "audience=NAME"),
         ("introspect:https://id:hunter2@id.example.test/x", "client_secret_file"),
     ],
 )
@@ -82,7 +83,7 @@ def test_what_is_not_there_is_an_error_at_once(url: str) -> None:
         ("mysql://h/d", "mysql"),
         ("ldap://h/dc=x", "ldap"),
         ("pam:", "pam"),
-        ("jwks:https://h/k", "oauth"),
+        ("jwks:https://h/k?audience=smtp", "oauth"),
         ("introspect:https://h/i", "oauth"),
     ],
 )
