@@ -60,7 +60,8 @@ def _schedule(options: argparse.Namespace) -> int:
         delay_warning=seconds(options.delay_warning) if options.delay_warning else default.delay_warning,
     )
     moments = schedule(policy)
-    warnings = [n for n, moment in enumerate(moments, 1) if is_time_to_warn(policy, n, 0.0, moment)]
+    before = [-1.0, *moments]
+    warnings = [n for n, at in enumerate(moments, 1) if is_time_to_warn(policy, before[n - 1], 0.0, at)]
     for number, moment in enumerate(moments, 1):
         notes = ["the sender is warned"] if number in warnings[:1] else []
         if number == len(moments):

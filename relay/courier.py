@@ -56,7 +56,7 @@ def carry(round: Round, agent: Agent, queue: Queue, letters: Post, clock: Callab
             continue
         try:
             outcomes = agent.deliver(parcel, partial(queue.open_body, parcel.message_id), now)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # A mistake of ours or of the disk: the mail is tried again, and the log says what it was.
             log.exception("d-%s: delivery to %s failed", parcel.message_id, parcel.destination)
             text = f"delivery failed: {type(error).__name__}"
@@ -64,7 +64,23 @@ def carry(round: Round, agent: Agent, queue: Queue, letters: Post, clock: Callab
                 Outcome(stop.number, Result.DEFERRED, 0, "4.3.0", text, at=now, scope="message")
                 for stop in parcel.stops
             ]
-        letters.put(Letter(round, parcel, outcomes))
+        letters.put(Letter(round, parcel, _one_each(parcel, outcomes, now)))
+
+
+def _one_each(parcel: Parcel, outcomes: list[Outcome], now: float) -> list[Outcome]:
+    """One outcome for each recipient that was asked about: an agent's slip leaves nobody claimed for good."""
+    if [one.number for one in outcomes] == [stop.number for stop in parcel.stops]:
+        return outcomes
+    told = {one.number: one for one in reversed(outcomes)}
+    missing = [stop.number for stop in parcel.stops if stop.number not in told]
+    if missing:
+        log.error(
+            "d-%s: the agent for %s said nothing of recipients %s", parcel.message_id, parcel.destination, missing
+        )
+    text = "delivery failed: the agent did not say what became of it"
+    for number in missing:
+        told[number] = Outcome(number, Result.DEFERRED, 0, "4.3.0", text, at=now, scope="message")
+    return [told[stop.number] for stop in parcel.stops]
 
 
 def _is_too_late(parcel: Parcel, now: float) -> bool:

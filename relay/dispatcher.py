@@ -40,8 +40,8 @@ BATCH = 10
 PUT_OFF = 200
 # Destinations whose windows are remembered.
 MAX_WINDOWS = 20_000
-# Messages whose delay was told in this run.
-MAX_WARNED = 100_000
+# While a destination has more than it can take, seconds after which the others are asked for again.
+LOOK_AGAIN = 1.0
 
 LOCAL = frozenset({"maildir", "mbox", "pipe", "refuse"})
 
@@ -99,7 +99,7 @@ class Dispatcher:
         self._starts: dict[str, float] = {}
         self._backlog: dict[str, int] = {}
         self._is_stale = True
-        self._warned: dict[tuple[str, int], None] = {}
+        self._looked_at = 0.0
         self._extend_at = 0.0
         self._stopping = False
         self._deadline = 0.0
@@ -182,6 +182,8 @@ class Dispatcher:
                 if window is not None and window.closed_until > now
             )
             moments.extend(self._starts[one] - now for one in self._backlog if self._starts.get(one, 0.0) > now)
+            # Somebody else's mail may come due before these destinations have room again.
+            moments.append(LOOK_AGAIN)
         if self._idle is not None:
             rest = self._idle.expire()
             if rest is not None:
@@ -191,8 +193,9 @@ class Dispatcher:
     # Starting
 
     def _fill(self, now: float) -> None:
-        if self._is_stale or not self._backlog:
+        if self._is_stale or not self._backlog or abs(now - self._looked_at) >= LOOK_AGAIN:
             self._is_stale = False
+            self._looked_at = now
             self._backlog = dict(self._queue.due(now))
         if not self._backlog:
             return
@@ -210,14 +213,14 @@ class Dispatcher:
         if window.is_closed(now):
             self._put_off(destination, window, now)
             return
-        if self._starts.get(destination, 0.0) > now:
+        interval = self._terms_of(destination).interval
+        if now < self._starts.get(destination, 0.0) <= now + interval:
             return
         room = min(window.room(now), self._free[is_local])
         if others_wait:
             room = min(room, max(1, self._crews[is_local].max // 4) - window.busy)
         if room <= 0:
             return
-        interval = self._terms_of(destination).interval
         if interval:
             room, most = 1, 1
             self._starts[destination] = now + interval
@@ -319,7 +322,7 @@ class Dispatcher:
         warned = [
             one.number
             for one in final
-            if one.result is Result.DEFERRED and self._warns(parcel, one.number, attempts[one.number], policy, now)
+            if one.result is Result.DEFERRED and self._warns(parcel, one.number, policy, arrived, one.at or now)
         ]
         for one in final:
             self._tell(parcel, one)
@@ -335,16 +338,13 @@ class Dispatcher:
             again = min(max(outcome.next_attempt, now + 1.0), arrived + policy.expire)
         return replace(outcome, next_attempt=again)
 
-    def _warns(self, parcel: Parcel, number: int, attempts: int, policy: RetryPolicy, now: float) -> bool:
-        key = parcel.message_id, number
-        arrived = first_attempt(parcel.envelope, parcel.envelope.arrived)
-        is_late = is_time_to_warn(policy, attempts, arrived, now) or now >= deadline(parcel.envelope)
-        if key in self._warned or not is_late:
+    def _warns(self, parcel: Parcel, number: int, policy: RetryPolicy, arrived: float, at: float) -> bool:
+        end = deadline(parcel.envelope)
+        if at < end and not is_time_to_warn(policy, 0.0, arrived, at):
             return False
-        if len(self._warned) >= MAX_WARNED:
-            del self._warned[next(iter(self._warned))]
-        self._warned[key] = None
-        return True
+        # Once for the delay and once for a BY time, by what the queue knows: a restart changes nothing.
+        before = self._queue.last_tried(parcel.message_id, number)
+        return is_time_to_warn(policy, before, arrived, at) or before < end <= at
 
     def _bounces(
         self, parcel: Parcel, outcomes: Sequence[Outcome], warned: Sequence[int], expire: float, now: float
@@ -352,7 +352,12 @@ class Dispatcher:
         reports = reports_due(parcel, outcomes, warned, expire)
         if not reports:
             return ()
-        message = compose(parcel, reports, partial(self._body, parcel.message_id), self._hostname, now)
+        try:
+            message = compose(parcel, reports, partial(self._body, parcel.message_id), self._hostname, now)
+        except Exception:
+            # A mistake of ours must not keep this message, or all the others, from being settled.
+            log.exception("d-%s: its notification to <%s> is lost", parcel.message_id, parcel.envelope.sender)
+            return ()
         self._is_stale = True
         try:
             stops = tuple(self._stops_for(message.envelope))
@@ -371,10 +376,8 @@ class Dispatcher:
             return BytesIO()
 
     def _tell(self, parcel: Parcel, outcome: Outcome) -> None:
-        level = logging.INFO if outcome.result in (Result.DELIVERED, Result.RELAYED) else logging.WARNING
-        if log.isEnabledFor(level):
-            log.log(
-                level,
+        if log.isEnabledFor(logging.INFO):
+            log.info(
                 "d-%s: %s to %s by %s: %s %s %s",
                 parcel.message_id,
                 outcome.result.value,
@@ -384,8 +387,12 @@ class Dispatcher:
                 outcome.enhanced,
                 outcome.text,
             )
-        if self._on_outcome is not None:
+        if self._on_outcome is None:
+            return
+        try:
             self._on_outcome(parcel, outcome)
+        except Exception:
+            log.exception("on_outcome raised; it can't change what became of d-%s", parcel.message_id)
 
     def _extend(self, now: float) -> None:
         self._extend_at = now + LEASE / 3

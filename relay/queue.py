@@ -56,6 +56,9 @@ class Queue(Protocol):
     def settle_all(self, settlements: Sequence[Settlement], now: float) -> list[bool]:
         """settle() for many parcels in one transaction: what came in while the dispatcher was busy is synced once."""
 
+    def last_tried(self, message_id: str, number: int) -> float:
+        """When the last settled attempt for this recipient was made; 0 where there was none."""
+
     def extend(self, parcel: Parcel, now: float, lease: float) -> bool:
         """Keep a claim longer; False where it was lost."""
 

@@ -27,6 +27,7 @@ class _Waiting:
     stop: Stop
     next_attempt: float
     attempts: int = 0
+    last_tried: float = 0.0
     claims: int = 0
     lease: int = 0
     is_held: bool = False
@@ -127,7 +128,7 @@ class MemoryQueue:
             until = timing.deadline(parcel.envelope)
             for outcome in outcomes:
                 one = leased[outcome.number]
-                one.lease, one.attempts = 0, one.attempts + 1
+                one.lease, one.attempts, one.last_tried = 0, one.attempts + 1, outcome.at or now
                 if outcome.result is Result.DEFERRED:
                     one.next_attempt = timing.put_off(outcome.next_attempt, until, now)
                 else:
@@ -153,6 +154,12 @@ class MemoryQueue:
             del self._messages[id]
             if kept.body is not None:
                 kept.body.close()
+
+    def last_tried(self, message_id: str, number: int) -> float:
+        with self._lock:
+            kept = self._messages.get(message_id)
+            one = kept.waiting.get(number) if kept is not None else None
+            return one.last_tried if one is not None else 0.0
 
     def extend(self, parcel: Parcel, now: float, lease: float) -> bool:
         with self._lock:

@@ -389,6 +389,11 @@ class SqliteQueue:
         if has_file:
             self._unlink.append(self._path_of_body(id))
 
+    def last_tried(self, message_id: str, number: int) -> float:
+        with self._reading:
+            found: float | None = self._reader.execute(sql.LAST_TRIED, (message_id, number)).fetchone()[0]
+        return found or 0.0
+
     def extend(self, parcel: Parcel, now: float, lease: float) -> bool:
         def job(db: sqlite3.Connection) -> bool:
             row = db.execute(sql.MESSAGE, (parcel.message_id,)).fetchone()

@@ -54,15 +54,11 @@ def next_attempt(policy: RetryPolicy, attempts: int, arrived: float, now: float,
     return min(now + policy.wait(attempts) * (1 + policy.jitter * chance), end)
 
 
-def is_time_to_warn(policy: RetryPolicy, attempts: int, arrived: float, now: float) -> bool:
-    """Whether attempt number `attempts`, made at `now`, is the first that the sender is to be warned after.
-
-    The one before it can't have been earlier than its longest wait ago; was that within the time, this is the first.
-    """
+def is_time_to_warn(policy: RetryPolicy, before: float, arrived: float, at: float) -> bool:
+    """Whether the attempt made at `at` is the first that the sender is to be warned after; `before` is when the one
+    before it was made, 0 for none. So nothing has to be remembered but the attempts themselves."""
     warn_at = arrived + policy.delay_warning
-    if not policy.delay_warning or now < warn_at:
-        return False
-    return attempts <= 1 or now - policy.wait(attempts - 1) * (1 + policy.jitter) < warn_at
+    return bool(policy.delay_warning) and before < warn_at <= at
 
 
 def schedule(policy: RetryPolicy) -> list[float]:

@@ -151,6 +151,7 @@ DEFER = """UPDATE recipients SET next_attempt = ?, attempts = attempts + 1, leas
 UNTRIED = "UPDATE recipients SET next_attempt = ?, lease = 0 WHERE message = ? AND lease = ?"
 EXTEND = "UPDATE recipients SET next_attempt = ? WHERE message = ? AND lease = ? RETURNING lane"
 ADD_ATTEMPT = "INSERT INTO attempts VALUES (?,?,?,?,?,?,?,?,?,?)"
+LAST_TRIED = "SELECT max(at) FROM attempts WHERE message = (SELECT seq FROM messages WHERE id = ?) AND number = ?"
 FEWER_OPEN = "UPDATE messages SET open = open - ? WHERE seq = ?"
 DROP = (
     "DELETE FROM attempts WHERE message = ?",

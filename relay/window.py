@@ -32,14 +32,15 @@ class Window:
 
     def room(self, now: float) -> int:
         """How many more conversations may start now."""
-        if now < self.closed_until:
+        if self.is_closed(now):
             return 0
         if self.troubles >= TROUBLES:
             return 1 if self.busy == 0 else 0  # a probe
         return max(0, int(self.limit) - self.busy)
 
     def is_closed(self, now: float) -> bool:
-        return now < self.closed_until
+        # A pause that is longer than any can be was reckoned by a clock that has been set back since.
+        return now < self.closed_until <= now + LONGEST_PAUSE
 
     def went_well(self) -> None:
         self.troubles = 0

@@ -286,3 +286,13 @@ def test_deleted_mail_is_gone_and_its_report_is_refused(queue: Queue) -> None:
     assert queue.delete(["M1", "M1"]) == 1
     assert queue.settle(parcel, outcomes(parcel, Result.DELIVERED), [], NOW) is False
     assert queue.next_due() is None
+
+
+def test_when_a_recipient_was_last_tried_is_known(queue: Queue) -> None:
+    queue.add([message("M1", "ann@example.test", "bo@example.test")], "seg", 1, NOW)
+    assert queue.last_tried("M1", 0) == 0.0
+    assert queue.last_tried("M2", 0) == 0.0
+    for at in (NOW, NOW + 10):
+        (parcel,) = queue.claim(LOCAL, 1, at, LEASE)
+        assert queue.settle(parcel, [Outcome(n, Result.DEFERRED, at=at, next_attempt=at + 10) for n in (0, 1)], [], at)
+        assert queue.last_tried("M1", 1) == at
