@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12, serialize_key_and_certificates
 
@@ -22,10 +23,11 @@ from certs.keys import PrivateKey, key_to_pem, public_bytes, read_key
 from certs.names import common_name, hosts_of
 from certs.trouble import CertificateError
 
-_CERTIFICATE = re.compile(
-    rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----.+?-----END [A-Z0-9 ]*CERTIFICATE-----", re.S
-)
-_KEY = re.compile(rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.+?-----END \1-----", re.S)
+# No pattern reaches over a beginning to a later end: on a file of beginnings alone that would take hours.
+_BEGINNING = re.compile(rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----")
+_CERTIFICATE = re.compile(_BEGINNING.pattern + rb"[^-]+-----END (?:TRUSTED |X509 )?CERTIFICATE-----")
+_KEY = re.compile(rb"-----BEGIN ((?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY)-----(?:[^-]|-(?!----))+-----END \1-----")
+_LARGEST = 16 * 1024 * 1024  # the authorities of a whole system take a quarter of a megabyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +67,14 @@ class PairFiles:
 def read_pair(certificate: str | Path, key: str | Path = "", password: str = "") -> Pair:
     """A pair from one or two files. CertificateError where the key is not the certificate's, or a file is not what it
     should be; OSError where one can't be read."""
-    data = Path(certificate).read_bytes()
+    data = read_content(certificate)
     where = str(certificate)
     if not _CERTIFICATE.search(data):
         pfx = _try_pfx(data, password, where)
         if pfx is not None:
             return pfx
     certificates = read_certificates(data, where)
-    key_data = Path(key).read_bytes() if key else data
+    key_data = read_content(key) if key else data
     key_where = str(key) if key else where
     found = _KEY.search(key_data)
     if found is None and not key:
@@ -81,23 +83,44 @@ def read_pair(certificate: str | Path, key: str | Path = "", password: str = "")
     return make_pair(certificates, private, where, key_where)
 
 
+def read_content(path: str | Path) -> bytes:
+    """A file's bytes; CertificateError for one too large to be what is looked for, OSError where it can't be read."""
+    with Path(path).open("rb") as file:
+        data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise CertificateError(f"{path} is larger than {_LARGEST >> 20} MiB: that is no file of certificates or keys")
+    return data
+
+
 def make_pair(certificates: list[x509.Certificate], key: PrivateKey, where: str, key_where: str) -> Pair:
     """The certificate that the key belongs to (the first in a file in order), all others as its chain."""
     wanted = public_bytes(key)
     for n, one in enumerate(certificates):
-        if public_bytes(one.public_key()) == wanted:
+        if _public_bytes_of(one) == wanted:
             return Pair(one, key, tuple(certificates[:n] + certificates[n + 1 :]))
     raise CertificateError(f"the key in {key_where} is not the key of the certificate in {where}")
 
 
+def _public_bytes_of(certificate: x509.Certificate) -> bytes:
+    """Of its key; b"" for a kind of key that is unknown here, as an authority in a chain may have."""
+    try:
+        return public_bytes(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return b""
+
+
 def read_certificates(data: bytes, where: str = "the file") -> list[x509.Certificate]:
-    """All certificates in PEM or DER data, in their order; CertificateError where there is none."""
+    """All certificates in PEM or DER data, in their order; CertificateError where there is none, or half a one."""
+    if not data.strip():
+        raise CertificateError(f"{where} is empty: a certificate is due there")
     try:
         found = [x509.load_pem_x509_certificate(one[0]) for one in _CERTIFICATE.finditer(data)]
         if not found and b"-----BEGIN" not in data:
             found = [x509.load_der_x509_certificate(data)]
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise CertificateError(f"{where} holds a certificate that can't be read: {error}") from None
+    if len(found) < len(_BEGINNING.findall(data)):
+        raise CertificateError(f"{where} breaks off within a certificate: a BEGIN line has no END line")
     if not found:
         raise CertificateError(f"{where} holds no certificate")
     return found
@@ -178,7 +201,7 @@ def _sync_folder(folder: Path) -> None:
 
 def read_bundle(path: str | Path, password: str = "") -> tuple[list[x509.Certificate], PrivateKey | None]:
     """All that a PEM, DER or PFX file holds, in its order: certificates, and a private key where there is one."""
-    data = Path(path).read_bytes()
+    data = read_content(path)
     where = str(path)
     if b"-----BEGIN" in data:
         found = _KEY.search(data)

@@ -76,8 +76,8 @@ class Renewal:
             ]
             if not told:
                 self.contexts.replace(*arranged(self._files, fresh))
-        except (CertificateError, OSError) as error:
-            told = [str(error)]
+        except Exception as error:  # a file that nobody foresaw must not end the server that looks at it
+            told = [str(error) or type(error).__name__]
         if told:
             for line in told:
                 log.error("new certificates are not used, the old ones stay: %s", line)
@@ -129,12 +129,10 @@ class Renewal:
                 log.warning("%s", told[-1])
         return told
 
-    def days_left(self, now: datetime.datetime) -> dict[str, float]:
-        """For the metric: days until each file's certificate expires, negative afterwards."""
-        return {
-            files.certificate: (pair.certificate.not_valid_after_utc - now).total_seconds() / 86_400
-            for files, pair in zip(self._files, self._pairs, strict=True)
-        }
+    @property
+    def by_file(self) -> dict[str, Pair]:
+        """The pairs in use by the path of their certificate."""
+        return {files.certificate: pair for files, pair in zip(self._files, self._pairs, strict=True)}
 
     def problems(self, now: datetime.datetime) -> list[tuple[str, Problem]]:
         """What is wrong with the pairs in use, by file; for `check` and the start's log."""
@@ -151,7 +149,7 @@ class Renewal:
 
 def _objections(files: PairFiles, old: Pair, new: Pair, now: datetime.datetime) -> list[str]:
     """Errors of the new pair that the old one does not have: an old fault is no reason to refuse a renewal."""
-    if new.certificate == old.certificate:
+    if (new.certificate, new.chain) == (old.certificate, old.chain):
         return []
     known = {one.what for one in _problems(files, old, now) if one.is_error}
     found = _problems(files, new, now, served=old)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.contexts import ClientContext
 from certs.files import Pair, PairFiles, write_pair
-from certs.issue import Wish, issue
+from certs.issue import Wish, authority, issue, self_signed
 from certs.keys import new_key
 from certs.policy import ClientPolicy
 from certs.renewal import Renewal
@@ -121,6 +121,26 @@ def test_a_file_that_is_gone_or_garbled_changes_nothing(served: Served) -> None:
     assert served.shown() == before
 
 
+def test_a_file_that_is_half_written_changes_nothing(served: Served, between: Pair) -> None:
+    """The first certificate is whole already: it would be served without its chain."""
+    before = served.shown()
+    served.put(issue(Wish(("mx.test",)), between))
+    served.certificate.write_bytes(served.certificate.read_bytes()[:-40])
+    assert "breaks off within a certificate" in served.look_twice()[0]
+    assert served.shown() == before
+
+
+def test_a_new_chain_under_the_old_certificate_is_checked_too(served: Served) -> None:
+    stray = Pair(*self_signed(["stray.test"]))
+    pair = served.renewal.by_file[str(served.certificate)]
+    before = served.renewal.contexts.pairs
+    served.put(Pair(pair.certificate, pair.key, (authority("Another Root").certificate, *pair.chain)))
+    assert "order" in served.look_twice()[0]
+    assert served.renewal.contexts.pairs == before
+    served.put(Pair(pair.certificate, pair.key, (*pair.chain, stray.certificate)))
+    assert served.look_twice() == [], "a stray is worth a warning of check, no more"
+
+
 def test_an_old_fault_is_no_reason_to_refuse_a_renewal(tmp_path: Path, between: Pair) -> None:
     served = Served(tmp_path, issue(Wish(("mx.test",), usages=("client",)), between))
     fresh = issue(Wish(("mx.test",), usages=("client",)), between)
@@ -163,4 +183,4 @@ def test_expiry_is_warned_of_once_at_each_mark(served: Served) -> None:
 def test_a_late_start_warns_of_the_nearest_mark_alone(served: Served) -> None:
     ends = served.renewal.contexts.pairs[0].certificate.not_valid_after_utc
     assert len(served.renewal.warn(ends - datetime.timedelta(days=5))) == 1
-    assert served.renewal.days_left(ends - datetime.timedelta(days=5)) == {str(served.certificate): 5.0}
+    assert served.renewal.by_file[str(served.certificate)].certificate.not_valid_after_utc == ends
