@@ -60,7 +60,7 @@ METRICS = (
     Metric("smtpd_queue_recipients", "gauge", "recipients in the queue by status", ("status",)),
     Metric("smtpd_queue_destination", "gauge", "recipients in the queue, the fullest destinations", ("destination",)),
     Metric("smtpd_deliveries_total", "counter", "delivery attempts by way and result", ("way", "result")),
-    Metric("smtpd_certificate_expiry_seconds", "gauge", "seconds until a certificate ends", ("name",)),
+    Metric("smtpd_certificate_expiry_seconds", "gauge", "seconds until a certificate ends", ("name", "file")),
     Metric("smtpd_up_seconds", "gauge", "seconds since the start"),
 )
 
@@ -161,9 +161,11 @@ class Figures:
 
     def _certificates(self, daemon: Daemon) -> Iterator[tuple[str, tuple[str, ...], float]]:
         now = datetime.datetime.now(datetime.UTC)
-        for pair in daemon.renewal.contexts.pairs if daemon.renewal is not None else ():
+        # By file too: several certificates may be for one host (RSA beside ECDSA), and a series must not come twice.
+        for file, pair in daemon.renewal.by_file.items() if daemon.renewal is not None else ():
             left = pair.certificate.not_valid_after_utc - now
-            yield "smtpd_certificate_expiry_seconds", (pair.hosts[0] if pair.hosts else "",), left.total_seconds()
+            name = pair.hosts[0] if pair.hosts else ""
+            yield "smtpd_certificate_expiry_seconds", (name, file), left.total_seconds()
 
 
 def as_text(samples: Iterable[Sample]) -> str:

@@ -30,6 +30,7 @@ from smtpd_core.server.options import (
     a_keeping,
     a_path,
     accounts,
+    client_certificates,
     flag,
     one_of,
     one_or_none,
@@ -81,8 +82,9 @@ class Properties(TypedDict, total=False):
     key: str
     key_password: str
     tls_minimum: str
-    require_client_certificate: bool
+    require_client_certificate: bool | str
     client_ca_file: str
+    client_crl_file: str
     contexts: ServerContexts | None
     guard: GuardSettings | Guard | None
     store: Keeping | None
@@ -230,10 +232,16 @@ class Component:
     tls_minimum: Option[str] = Option(
         "1.2", "The oldest TLS version: 1.0, 1.1, 1.2 or 1.3.", AT_START, check=one_of("1.0", "1.1", "1.2", "1.3")
     )
-    require_client_certificate: Option[bool] = Option(
-        False, "The handshake fails without a good client certificate.", AT_START, check=flag
+    require_client_certificate: Option[str] = Option(
+        "no",
+        "no, ask (session.tls tells what came) or require: the handshake fails without a good one; True is require.",
+        AT_START,
+        check=client_certificates,
     )
     client_ca_file: Option[str] = Option("", "Authorities (PEM) for client certificates.", AT_START, check=a_path)
+    client_crl_file: Option[str] = Option(
+        "", "Revocation lists (PEM or DER) of those authorities: one for each that issues.", AT_START, check=a_path
+    )
     contexts: Option[ServerContexts | None] = Option(
         None,
         "certs ServerContexts instead of certificate and key; renewable while running.",

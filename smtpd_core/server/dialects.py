@@ -80,7 +80,7 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
                 slots.on_authenticate,
                 tls_is_possible=tls != "none",
                 clear_text=server.clear_text_without_tls,
-                certificates=server.require_client_certificate
+                certificates=server.require_client_certificate != "no"
                 or (server.contexts is not None and server.contexts.clients.mode != "no"),
                 added=added,
             )
@@ -131,10 +131,13 @@ def contexts_of(server: SmtpServer) -> ServerContexts:
             "use_tls without a certificate: set certificate= and key= (PEM or PFX), or certificate='self-signed'"
         )
     clients = ClientCertificates()
-    if server.require_client_certificate:
+    mode = server.require_client_certificate
+    if mode != "no":
         if not server.client_ca_file:
             raise ValueError("require_client_certificate needs client_ca_file: the authorities to check against")
-        clients = ClientCertificates("require", server.client_ca_file)
+        clients = ClientCertificates(mode, server.client_ca_file, server.client_crl_file)  # type: ignore[arg-type]
+    elif server.client_crl_file:
+        raise ValueError('client_crl_file counts only where clients are asked: set require_client_certificate="ask"')
     return ServerContexts(pair, policy=ServerPolicy(minimum=server.tls_minimum), clients=clients)  # type: ignore[arg-type]
 
 

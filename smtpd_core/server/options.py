@@ -195,6 +195,12 @@ def sender_rule(name: str, value: Any) -> str:
     return one_of("off", "warn", "enforce")(name, value)
 
 
+def client_certificates(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "require" if value else "no"
+    return one_of("no", "ask", "require")(name, value)
+
+
 def texts(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise TypeError(f"{name} = {value!r}: a list of texts is due")

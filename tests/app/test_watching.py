@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from certs.store import CertificateStore
 from smtpd_core.app.cli import main
 from smtpd_core.app.figures import METRICS
 from tests.app.daemon import ROOT, DaemonProcess
@@ -57,6 +58,19 @@ def test_metrics_count_what_happened(tmp_path: Path) -> None:
         assert float(values["smtpd_spool_sync_seconds_total"]) > 0
         assert any(name.startswith("smtpd_certificate_expiry_seconds") for name in values)
         assert {name.partition("{")[0] for name in values} <= {metric.name for metric in METRICS}
+
+
+def test_certificates_side_by_side_for_one_host_are_told_apart(tmp_path: Path) -> None:
+    store = CertificateStore.open(tmp_path)
+    hosts = ""
+    for kind in ("rsa-2048", "ec-p256"):
+        store.create_self_signed(["mx.test"], name=kind, kind=kind)
+        hosts += f'certificate = "{tmp_path}/{kind}.pem"\nkey = "{tmp_path}/{kind}.key"\n'
+        hosts += '[[tls.host]]\nname = "mx.test"\n' if not kind.startswith("ec") else ""
+    with configured(tmp_path, f'[metrics]\nbind = "127.0.0.1:0"\n[tls]\n{hosts}') as daemon:
+        lines = [line for line in fetch(daemon, "/metrics")[1].splitlines() if line.startswith("smtpd_certificate")]
+    named = [line.rpartition(" ")[0] for line in lines]
+    assert len(named) == 2 and len(set(named)) == 2, lines
 
 
 def test_metrics_can_be_read_by_prometheus(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import smtplib
 import socket
 import ssl
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -216,6 +217,20 @@ def test_plaintext_behind_starttls_closes_the_connection(four_doors: tuple[SmtpS
     lines = told.decode().splitlines()
     assert not any(line.startswith("250 2.1.0") for line in lines)
     assert lines[-1][:3] != "220", "TLS does not begin"
+
+
+@pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
+@pytest.mark.debian("openssl")
+def test_s_client_with_an_old_version_is_refused_behind_starttls(
+    four_doors: tuple[SmtpServer, dict[str, int]], version: str
+) -> None:
+    port = four_doors[1]["explicit-allow"]
+    words = ["openssl", "s_client", "-starttls", "smtp", "-connect", f"127.0.0.1:{port}", "-ign_eof"]
+    old = [*words, version, "-cipher", "ALL:@SECLEVEL=0"]
+    made = subprocess.run(old, input="QUIT\r\n", capture_output=True, text=True, timeout=60)
+    assert "alert protocol version" in made.stderr and "221" not in made.stdout
+    now = subprocess.run([*words, "-tls1_2"], input="QUIT\r\n", capture_output=True, text=True, timeout=60)
+    assert "221 2.0.0" in now.stdout, now.stderr
 
 
 def test_the_program_chooses_a_certificate_by_name(root: Pair, trusting: ssl.SSLContext) -> None:

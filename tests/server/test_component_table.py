@@ -16,9 +16,11 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.files import Pair, write_pair
+from certs.files import Pair, pem_of, write_pair
 from certs.issue import ensure_self_signed, self_signed
+from certs.samples import make_samples
 from smtpd_core import (
     Accept,
     Account,
@@ -207,6 +209,55 @@ def test_TLSFlags_RequireClientCertificate(tmp_path):
         known.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
         with smtplib.SMTP_SSL(*server.address, context=known, timeout=20) as client:
             assert client.noop()[0] == 250
+
+
+@pytest.mark.parametrize("mode, is_refused", [("ask", False), ("require", True)])
+def test_RequireClientCertificate_asks_or_requires_and_looks_for_revoked_ones(tmp_path, mode, is_refused):
+    samples = make_samples()
+    (tmp_path / "ca.pem").write_bytes(pem_of(samples.root.certificate, samples.between.certificate))
+    (tmp_path / "crl.pem").write_bytes(samples.crl.public_bytes(Encoding.PEM))
+    for name in ("client", "revoked"):
+        write_pair(samples.leaves[name], tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+    told = []
+    server = serve(
+        use_tls="implicit",
+        certificate="self-signed",
+        require_client_certificate=mode,
+        client_ca_file=str(tmp_path / "ca.pem"),
+        client_crl_file=str(tmp_path / "crl.pem"),
+    )
+    server.on_hello = lambda session, name: told.append((session.tls.peer_verified, session.tls.peer_error))
+
+    def hello(name):
+        context = insecure()
+        if name:
+            context.load_cert_chain(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
+        with smtplib.SMTP_SSL(*server.address, context=context, timeout=20) as client:
+            return client.ehlo()[0]
+
+    with server:
+        assert hello("client") == 250 and told == [(True, "")]
+        for name in ("revoked", ""):
+            if is_refused:
+                with pytest.raises((ssl.SSLError, OSError, smtplib.SMTPServerDisconnected)):
+                    hello(name)
+            else:
+                assert hello(name) == 250 and told[-1][0] is False
+        assert is_refused or "revoked" in told[1][1]
+
+
+def test_RequireClientCertificate_takes_three_words_or_a_truth():
+    assert [SmtpServer(require_client_certificate=one).require_client_certificate for one in (True, False, "ask")] == [
+        "require",
+        "no",
+        "ask",
+    ]
+    with pytest.raises(ValueError, match="'no', 'ask', 'require'"):
+        SmtpServer(require_client_certificate="perhaps")
+    with pytest.raises(ValueError, match="needs client_ca_file"):
+        serve(use_tls="implicit", certificate="self-signed", require_client_certificate="ask").start()
+    with pytest.raises(ValueError, match="only where clients are asked"):
+        serve(use_tls="implicit", certificate="self-signed", client_crl_file="crl.pem").start()
 
 
 def test_TimeOut_SessionTimeOut():
