@@ -7,6 +7,8 @@ nothing that only the next hop can tell, where it took the request over.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -20,6 +22,11 @@ from smtpd_core.wire.envelope import MailParameters
 MAX_HEADERS = 32_768
 # RET=FULL is honoured up to this; a larger message comes back as its headers (RFC 3461 6.2 leaves that open).
 MAX_RETURNED = 262_144
+
+
+_BARE = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n")
+_TOO_LONG = re.compile(rb"([^\r\n]{998})[^\r\n]+")
+_UNSENDABLE = re.compile(_BARE.pattern + rb"|[^\r\n]{999}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +91,18 @@ def compose(
     envelope = parcel.envelope
     id = new_id(now)
     boundary = f"=_{id}_{parcel.message_id}"
-    is_utf8 = not envelope.sender.isascii() or any(not one.stop.recipient.address.isascii() for one in reports)
+    told = [
+        envelope.sender,
+        *(text for one in reports for text in (one.stop.recipient.address, one.stop.recipient.orcpt)),
+    ]
+    is_utf8 = not all(map(str.isascii, told))
     actions = [action for action in _SUBJECTS if any(one.action == action for one in reports)]
     whole = "failed" in actions and envelope.parameters.ret == "FULL" and _size(parcel) <= MAX_RETURNED
     returned = _returned(parcel, open_body, whole)
+    if whole and _UNSENDABLE.search(returned):
+        # Binary content and endless lines have no place in a text; their sender gets the headers (RFC 3461 4.3).
+        whole = False
+        returned = _returned(parcel, open_body, whole)
     human = "\r\n".join(_human(reports, actions, hostname).splitlines())
     head = [
         f"Date: {formatdate(now)}",
@@ -134,17 +149,23 @@ def _human(reports: Sequence[Report], actions: Sequence[str], hostname: str) -> 
         concerned = [one for one in reports if one.action == action]
         lines += [_TEXTS[action].format(until=formatdate(concerned[0].retry_until)), ""]
         for one in concerned:
-            lines.append(f"  <{_clean(one.stop.recipient.address)}>: {_why(one.outcome)}")
+            line = f"<{_clean(one.stop.recipient.address)}>: {_why(one.outcome)}"
+            lines += textwrap.wrap(line, 240, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
         lines.append("")
     return "\n".join(lines)
 
 
 def _why(outcome: Outcome) -> str:
-    said = _clean(outcome.text)[:900]
+    said = _said(outcome)
     status = " ".join(part for part in (str(outcome.code) if outcome.code else "", outcome.enhanced) if part)
     if outcome.remote and outcome.code:
         return f"{_clean(outcome.remote)} said: {status} {said}"
     return f"{said} ({status})" if status else said
+
+
+def _said(outcome: Outcome) -> str:
+    """What was answered, in so many bytes that a line has room for it and its field's name."""
+    return _clean(outcome.text).encode("utf-8", "replace")[:900].decode("utf-8", "ignore")
 
 
 def _status(parcel: Parcel, reports: Sequence[Report], hostname: str, now: float, is_utf8: bool) -> str:
@@ -171,20 +192,24 @@ def _status(parcel: Parcel, reports: Sequence[Report], hostname: str, now: float
         if outcome.remote:
             lines.append(f"Remote-MTA: dns; {_clean(outcome.remote.partition(' ')[0])}")
         if outcome.code and outcome.remote:
-            said = " ".join(part for part in (str(outcome.code), outcome.enhanced, _clean(outcome.text)[:900]) if part)
+            said = " ".join(part for part in (str(outcome.code), outcome.enhanced, _said(outcome)) if part)
             lines.append(f"Diagnostic-Code: smtp; {said}")
         elif outcome.text:
-            lines.append(f"Diagnostic-Code: X-Local; {_clean(outcome.text)[:900]}")
+            lines.append(f"Diagnostic-Code: X-Local; {_said(outcome)}")
         lines.append(f"Last-Attempt-Date: {formatdate(outcome.at or now)}")
         if one.retry_until:
             lines.append(f"Will-Retry-Until: {formatdate(one.retry_until)}")
+    if not is_utf8:
+        # This type is 7 bits wide (RFC 3464 2.1); the text above has it all.
+        lines = [line.encode("ascii", "replace").decode() for line in lines]
     return "\r\n".join(lines) + "\r\n"
 
 
 def _status_code(outcome: Outcome) -> str:
-    """A class that agrees with the action. What expired keeps the class of its last try: 4.4.7 (RFC 3463 3.5)."""
+    """A class that agrees with the action. What expired keeps the class of its last try: 4.4.7 (RFC 3463 3.5); where
+    the sender's own time ran out it is 5.4.7 (RFC 2852 4.1.4.1)."""
     if outcome.result is Result.EXPIRED:
-        return "4.4.7"
+        return "5.4.7" if outcome.enhanced == "5.4.7" else "4.4.7"
     wanted = {Result.FAILED: "5", Result.DEFERRED: "4"}.get(outcome.result, "2")
     return outcome.enhanced if outcome.enhanced.startswith(wanted) else f"{wanted}.0.0"
 
@@ -198,7 +223,7 @@ def _returned(parcel: Parcel, open_body: Callable[[], BinaryIO], whole: bool) ->
         if whole:
             return parcel.trace + body.read(MAX_RETURNED)
         head = parcel.trace + body.read(MAX_HEADERS)
-    return headers_of(head)
+    return _TOO_LONG.sub(rb"\1", _BARE.sub(b" ", headers_of(head)))
 
 
 def headers_of(data: bytes) -> bytes:
