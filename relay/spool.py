@@ -156,11 +156,12 @@ class Spool:
         key = b""
         if self._resends is not None:
             key = self._resends.key_of(envelope, draft)
-            if key and self._resends.is_known(key, draft.id, ticket):
-                draft.close()
-                return ticket
+        # All that may raise comes before the key is in flight: later copies wait for it.
         lead = segment.lead(draft.id, pack(envelope), draft.trace, draft.size, content, key or segment.NO_KEY)
         durability = self._durability_of(envelope)
+        if self._resends is not None and key and self._resends.is_known(key, draft.id, ticket):
+            draft.close()
+            return ticket
         entry = _Entry(ticket, lead, content, draft, segment.record_size(lead, content), durability, key)
         if self._stopping:
             self._refuse([entry], SpoolStopped(errno.ESHUTDOWN, "the spool is stopped"))
@@ -215,13 +216,8 @@ class Spool:
                     size += entries[end].size
                     end += 1
                 batch = [one for one in entries[at:end] if one.ticket.take() or self._is_ours(one)]
-                try:
+                if batch:
                     self._commit(batch, size)
-                except Exception as error:
-                    # Whatever this was, the clients must hear it and the segment can't be trusted.
-                    log.critical("spool %s: commit failed", self.name, exc_info=True)
-                    self._abandon_segment()
-                    self._refuse(batch, OSError(errno.EIO, str(error)))
                 at = end
         self._close_segment()
 
@@ -233,9 +229,37 @@ class Spool:
         return False
 
     def _commit(self, batch: list[_Entry], size: int) -> None:
-        """Append the batch, sync, resolve all its tickets."""
-        if not batch:
+        """Keep the batch and resolve all its tickets."""
+        error = self._keep(batch, size)
+        if error is None:
             return
+        # What was answered before its sync is promised as long as this process lives: a fresh segment may take it.
+        answered = [one for one in batch if one.ticket.is_resolved]
+        self._refuse([one for one in batch if not one.ticket.is_resolved], error)
+        if answered and self._keep(answered, sum(one.size for one in answered)) is not None:
+            ids = ", ".join(one.draft.id for one in answered)
+            log.critical("spool %s: lost, though answered before the sync: %s", self.name, ids)
+            self._refuse(answered, error)
+
+    def _keep(self, batch: list[_Entry], size: int) -> OSError | None:
+        """Append, sync and tell; why not, where that failed. Never raises: the loop must go on."""
+        try:
+            self._append_and_sync(batch, size)
+        except OSError as error:
+            return error
+        except Exception as error:
+            # Whatever this was, the clients must hear it and the segment can't be trusted.
+            log.critical("spool %s: commit failed", self.name, exc_info=True)
+            self._abandon_segment()
+            return OSError(errno.EIO, str(error))
+        try:
+            self._tell(batch, size)
+        except Exception:
+            # The batch is promised; nothing that fails from here on takes it back.
+            log.critical("spool %s: a batch is kept, but not everybody was told", self.name, exc_info=True)
+        return None
+
+    def _append_and_sync(self, batch: list[_Entry], size: int) -> None:
         try:
             if self._descriptor < 0 or self._written >= self._segment_size:
                 self._begin_segment()
@@ -244,8 +268,7 @@ class Spool:
             log.error("spool %s can't append: %s", self.name, error)
             self._cut_back()
             self._is_full = self._is_full or error.errno in (errno.ENOSPC, errno.EDQUOT)
-            self._refuse(batch, error)
-            return
+            raise
         self._resolve(batch, Durability.WRITTEN)
         began = self._clock()
         try:
@@ -253,10 +276,11 @@ class Spool:
         except OSError as error:
             log.error("spool %s can't sync: %s; its segment %d is suspect", self.name, error, self.position.number)
             self._abandon_segment()
-            self._refuse(batch, error)
-            return
+            raise
         self.figures.note(len(batch), size, self._clock() - began)
         self._publish()
+
+    def _tell(self, batch: list[_Entry], size: int) -> None:
         self._resolve(batch, Durability.SYNCED)
         for one in batch:
             one.draft.close()
@@ -303,9 +327,13 @@ class Spool:
         """The entry is not kept: nothing of it may be left."""
         if entry.key and self._resends is not None:
             self._resends.forget(entry.key, error)
-        if entry.content is None:
-            self._disk.remove(self._path_of_body(entry))
-        entry.draft.close()
+        try:
+            if entry.content is None:
+                self._disk.remove(self._path_of_body(entry))
+            entry.draft.close()
+        except OSError as trouble:
+            # No record names it, so recovery removes it.
+            log.error("spool %s can't remove body %s: %s", self.name, entry.draft.id, trouble)
 
     # Segments.
 
@@ -381,7 +409,7 @@ class Spool:
                 return
             for entry in entries:
                 if entry.durability is not Durability.MEMORY and not entry.ticket.take():
-                    entry.draft.close()
+                    self._forget(entry, OSError(errno.ECANCELED, "the first copy was withdrawn"))
                     continue
                 try:
                     self._keep_body(entry)

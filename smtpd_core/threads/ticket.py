@@ -6,12 +6,15 @@ Or: open -> withdrawn, where the one who waits gave up first. A ticket is resolv
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from smtpd_core.threads.mailbox import PollMailbox
+
+log = logging.getLogger(__name__)
 
 _OPEN, _TAKEN, _WITHDRAWN, _RESOLVED = range(4)
 
@@ -102,9 +105,16 @@ class Ticket:
     def _tell(self) -> None:
         """Watcher and mailbox never change once the state is RESOLVED, so they are read without the lock."""
         if self._watcher is not None:
-            self._watcher(self)
+            self._call_watcher()
         if self._mailbox is not None:
             self._mailbox.put(self._letter)
+
+    def _call_watcher(self) -> None:
+        """Others wait in the same batch, and a verdict that is told can't be taken back: what it raises is logged."""
+        try:
+            self._watcher(self)  # type: ignore[misc]
+        except Exception:
+            log.exception("whoever waited for a ticket raised when it was told")
 
 
 def resolve_all(tickets: Iterable[Ticket], outcome: BaseException | None = None) -> None:
@@ -119,7 +129,7 @@ def resolve_all(tickets: Iterable[Ticket], outcome: BaseException | None = None)
     letters: dict[PollMailbox[Any], list[Any]] = {}
     for ticket in resolved:
         if ticket._watcher is not None:
-            ticket._watcher(ticket)
+            ticket._call_watcher()
         if ticket._mailbox is not None:
             letters.setdefault(ticket._mailbox, []).append(ticket._letter)
     for mailbox, post in letters.items():
