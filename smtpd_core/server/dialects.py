@@ -114,7 +114,7 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
 def contexts_of(server: SmtpServer) -> ServerContexts:
     """The certificates to serve with. ValueError without one; CertificateError, OSError for one that is no good."""
     if server.contexts is not None:
-        if server.require_client_certificate and server.contexts.clients.mode != "require":
+        if server.require_client_certificate not in ("no", server.contexts.clients.mode):
             raise ValueError(
                 "require_client_certificate with contexts=: give the contexts ClientCertificates('require')"
             )
@@ -174,7 +174,7 @@ def doors_of(server: SmtpServer, listeners: list[ListenerSettings]) -> list[Door
     if not any(one.tls != "none" for one in listeners):
         if server.certificate or server.contexts is not None:
             raise ValueError("a certificate, and no listener with TLS: set use_tls (explicit_allow, implicit, ...)")
-        if server.require_client_certificate:
+        if server.require_client_certificate != "no":
             raise ValueError("require_client_certificate, and no listener with TLS: set use_tls (implicit, ...)")
         return [Door(one) for one in listeners]
     contexts = contexts_of(server)
