@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from relay.queue import Queue
-from smtpd_core.threads import Loop, start_loop
+from smtpd_core.threads import Loop, Mailbox, start_loop
 
 log = logging.getLogger(__name__)
 
 NAME = "queue.sock"
 
-# One order. A hundred thousand ids are 2 MB.
+# One order, and how many ids ask() puts into one: a transaction that holds up nobody for long.
 MAX_ORDER = 4 << 20
+IDS = 5000
 
 # An operator's program that stops half-way holds nobody up for longer.
 PATIENCE = 10.0
@@ -56,6 +57,7 @@ class ControlSocket:
         os.chmod(path, 0o600)
         self._listener.listen(8)
         self._stopping = False
+        self._pause: Mailbox[None] = Mailbox()
         self._loop: Loop = start_loop("control", self._run)
 
     @classmethod
@@ -69,6 +71,7 @@ class ControlSocket:
         """Idempotent."""
         if not self._stopping:
             self._stopping = True
+            self._pause.poke()
             try:
                 self._listener.shutdown(socket.SHUT_RDWR)  # wakes the loop
             except OSError:
@@ -87,7 +90,10 @@ class ControlSocket:
             except OSError:
                 if self._stopping:
                     return
-                raise
+                # No descriptor left, or a client that went: the next order may come through.
+                log.warning("control: no order could be taken", exc_info=True)
+                self._pause.wait(1.0)
+                continue
             with connection:
                 try:
                     connection.settimeout(PATIENCE)
@@ -101,7 +107,7 @@ class ControlSocket:
             name, ids = order["order"], order["ids"]
             if name not in self._orders or not all(isinstance(one, str) for one in ids):
                 return {"error": f"orders are {', '.join(self._orders)} with a list of ids"}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return {"error": 'an order is a line of JSON: {"order": "hold", "ids": ["..."]}'}
         try:
             done = self._orders[name](ids)
@@ -115,12 +121,17 @@ class ControlSocket:
 
 
 def ask(state: str | os.PathLike[str], order: str, ids: Sequence[str]) -> int:
-    """Give an order to the process that holds the queue. For how many messages it did something.
+    """Give an order to the process that holds the queue. For how many messages it did something. Very many ids are
+    several orders.
 
     Raises ConnectionRefusedError or FileNotFoundError where nobody listens, ValueError with what the holder said where
     it refused."""
+    return sum(_ask(state, order, ids[at : at + IDS]) for at in range(0, len(ids) or 1, IDS))
+
+
+def _ask(state: str | os.PathLike[str], order: str, ids: Sequence[str]) -> int:
     with socket.socket(socket.AF_UNIX) as connection, _short_path(os.fspath(state)) as short:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(6 * PATIENCE)  # it may be behind others
         connection.connect(short)
         connection.sendall(json.dumps({"order": order, "ids": list(ids)}).encode() + b"\n")
         answer = json.loads(_read(connection) or b'{"error": "the server hung up"}')

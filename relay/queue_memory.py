@@ -202,7 +202,8 @@ class MemoryQueue:
         chosen = [one for one in kept.waiting.values() if fits(one)] if kept is not None else []
         for one in chosen:
             one.is_held = is_held
-            one.next_attempt = one.next_attempt if when is None else when
+            # What a courier still has keeps its lease: let go at once it would be delivered twice.
+            one.next_attempt = one.next_attempt if when is None or one.lease else when
         return bool(chosen)
 
     def delete(self, ids: Sequence[str]) -> int:

@@ -84,6 +84,8 @@ class SqliteQueue:
         self._is_full_sync = True
         try:
             self._db = self._open()
+            facts = os.stat(self.path)
+            self._file = (facts.st_dev, facts.st_ino) if os.name == "posix" else ()
             # Couriers open bodies and the dispatcher looks around while a commit syncs; WAL lets them.
             self._reading = Lock()
             self._reader = self._open_reader()
@@ -106,6 +108,8 @@ class SqliteQueue:
         for pragma in sql.PRAGMAS:
             db.execute(pragma)
         version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            self._set_bodies_aside()
         if version > sql.VERSION:
             db.close()
             raise sqlite3.DatabaseError(
@@ -146,6 +150,9 @@ class SqliteQueue:
         db = self._db
         try:
             self._sync_fully(any(one.is_durable for one in orders))
+            if db.in_transaction:  # a rollback that failed: nothing of it may be committed with this
+                db.execute("ROLLBACK")
+            self._look_for_the_file()
             db.execute("BEGIN IMMEDIATE")
             for one in orders:
                 self._carry_out_one(db, one, len(orders) > 1)
@@ -153,16 +160,32 @@ class SqliteQueue:
                 db.execute(sql.LANE_DUE, (lane,))
             db.execute("COMMIT")
         except Exception as error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            self._lanes.clear()
-            self._unlink.clear()
+            # First of all everybody's error: whoever finds none takes the change for made.
             for one in orders:
                 one.error = one.error or error
+            self._lanes.clear()
+            self._unlink.clear()
+            self._roll_back(db)
         finally:
             self._dirty.clear()
             for one in orders:
                 one.is_done = True
+
+    def _look_for_the_file(self) -> None:
+        """Where somebody removed or replaced the file under us, all that is written would be gone with our handle."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            found = None
+        if found is None or (self._file and (found.st_dev, found.st_ino) != self._file):
+            raise OSError(f"the queue {self.path} was removed or replaced while it is in use; restart the server")
+
+    def _roll_back(self, db: sqlite3.Connection) -> None:
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            log.error("queue %s can't roll back: %s", self.path, error)
 
     def _carry_out_one(self, db: sqlite3.Connection, order: _Order[Any], has_company: bool) -> None:
         """Alone, an error ends the transaction; in company only this order's part is undone."""
@@ -186,9 +209,13 @@ class SqliteQueue:
             self._is_full_sync = wanted
 
     def _remove_files(self) -> None:
-        for path in self._unlink:
-            self._disk.remove(path)
-        self._unlink.clear()
+        """The change is made; what can't be removed is a stray that the next start removes."""
+        paths, self._unlink = self._unlink, []
+        for path in paths:
+            try:
+                self._disk.remove(path)
+            except OSError as error:
+                log.error("queue %s can't remove body %s: %s", self.path, path, error)
 
     # Adding.
 
@@ -425,6 +452,18 @@ class SqliteQueue:
 
     def _path_of_body(self, id: str) -> str:
         return os.path.join(self.bodies, id)
+
+    def _set_bodies_aside(self) -> None:
+        """A new database beside old bodies: the one that named them is lost, and they may be all that is left."""
+        files = os.listdir(self.bodies)
+        if not files:
+            return
+        aside = os.path.join(os.path.dirname(os.path.abspath(self.path)), "aside")
+        os.makedirs(aside, mode=0o700, exist_ok=True)
+        for file in files:
+            self._disk.rename(self._path_of_body(file), os.path.join(aside, f"queue-{file}.body"))
+        self._disk.sync_directory(aside)
+        log.error("queue %s is new, and no message names %d bodies: they are kept in %s", self.path, len(files), aside)
 
     def _remove_strays(self) -> None:
         """Body files without a row: linked before a crash took the row, or left when one came after the row went. Where

@@ -159,13 +159,15 @@ DROP = (
     "DELETE FROM messages WHERE seq = ?",
 )
 # Whoever holds the lock is alone: claims of an earlier run are nobody's, and due at once.
-ABANDONED = "UPDATE recipients SET next_attempt = 0, lease = 0 WHERE lease != 0 AND state = 0 RETURNING lane"
+ABANDONED = "UPDATE recipients SET next_attempt = 0, lease = 0 WHERE lease != 0 RETURNING lane"
 RAW = "SELECT seq, file, envelope, trace, content FROM messages WHERE id = ?"
 BODY = "SELECT file, content FROM messages WHERE id = ?"
 IDS_OF_FILES = "SELECT id FROM messages WHERE file = 1"
 
 HOLD = "UPDATE recipients SET state = 1 WHERE message = ? AND state = 0 RETURNING lane"
-LET_GO = "UPDATE recipients SET state = 0, next_attempt = ? WHERE message = ? AND state = 1 RETURNING lane"
+# What a courier still has keeps its lease: let go at once it would be delivered twice.
+LET_GO = """UPDATE recipients SET state = 0, next_attempt = iif(lease = 0, ?, next_attempt)
+    WHERE message = ? AND state = 1 RETURNING lane"""
 RETRY = """UPDATE recipients SET next_attempt = ? WHERE message = ? AND state = 0 AND next_attempt > ? AND lease = 0
     RETURNING lane"""
 LANES_OF_MESSAGE = "SELECT DISTINCT lane FROM recipients WHERE message = ?"

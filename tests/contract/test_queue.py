@@ -271,6 +271,18 @@ def test_mail_held_while_under_way_stays_held_after_it_is_deferred(queue: Queue)
     assert claim_one(queue, now=NOW + 2).message_id == "M1"
 
 
+def test_mail_held_and_let_go_while_under_way_is_not_claimed_twice(queue: Queue) -> None:
+    """It was due at once, and a second courier delivered it beside the first."""
+    queue.add([message()], "seg", 1, NOW)
+    (parcel,) = queue.claim(LOCAL, 1, NOW, LEASE)
+    assert queue.hold(["M1"]) == 1
+    assert queue.let_go(["M1"], NOW + 1) == 1
+    assert queue.claim(LOCAL, 1, NOW + 2, LEASE) == []
+    assert queue.settle(parcel, [Outcome(0, Result.DEFERRED, 450, "4.2.0", "busy", next_attempt=NOW + 9)], [], NOW + 3)
+    assert queue.claim(LOCAL, 1, NOW + 8, LEASE) == []
+    assert len(queue.claim(LOCAL, 1, NOW + 9, LEASE)) == 1
+
+
 def test_retry_brings_deferred_mail_forward_and_leaves_claims_alone(queue: Queue) -> None:
     queue.add([message("M1"), message("M2")], "s", 1, NOW)
     first, second = sorted(queue.claim(LOCAL, 10, NOW, LEASE), key=lambda one: one.message_id)

@@ -169,3 +169,26 @@ def test_nonsense_is_answered_and_harms_nobody(line: bytes, queue: SqliteQueue, 
         assert "error" in json.loads(probe.recv(4096))
     assert ask(tmp_path, "hold", ["M1"]) == 1
     assert control.stop(5)
+
+
+def test_very_many_ids_are_one_order_for_the_operator(queue: SqliteQueue, tmp_path: Path) -> None:
+    """A list longer than one order was cut, and refused as nonsense."""
+    control = ControlSocket(tmp_path, queue)
+    try:
+        ids = [f"no-message-of-this-queue-{number:06d}" for number in range(150_000)]
+        assert ask(tmp_path, "hold", [*ids, "M1"]) == 1
+        assert ask(tmp_path, "hold", []) == 0
+    finally:
+        assert control.stop(5)
+
+
+def test_deeply_nested_nonsense_is_answered_too(queue: SqliteQueue, tmp_path: Path) -> None:
+    control = ControlSocket(tmp_path, queue)
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(tmp_path / NAME))
+            connection.sendall(b"[" * 200_000 + b"\n")
+            assert b"error" in connection.recv(1000)
+        assert ask(tmp_path, "hold", ["M1"]) == 1
+    finally:
+        assert control.stop(5)

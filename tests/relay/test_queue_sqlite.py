@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from relay import statements as sql
+from relay.disk import Disk
 from relay.mail import Body, Message, Outcome, Recipient, Result, Settlement, Stop
 from relay.queue import QueueIsHeld
-from relay.queue_sqlite import SqliteQueue
+from relay.queue_sqlite import SqliteQueue, _Order
 from smtpd_core.wire.envelope import Envelope
 
 NOW = 1_000_000.0
@@ -154,3 +158,72 @@ def test_any_number_of_recipients_is_stored(count: int, tmp_path: Path) -> None:
     (parcel,) = queue.claim(PLACE, 1, NOW, 60)
     assert [one.number for one in parcel.stops] == list(range(count))
     queue.close()
+
+
+class _NoRollback:
+    """A connection whose commits and rollbacks fail, as a disk that went away makes them."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.fails = True
+
+    def execute(self, statement: str, *rest: Any) -> sqlite3.Cursor:
+        if self.fails and statement in ("COMMIT", "ROLLBACK"):
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._db.execute(statement, *rest)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+def test_whoever_shared_a_transaction_that_could_not_be_rolled_back_hears_of_it(tmp_path: Path) -> None:
+    """Those in company were told that their change was made."""
+    queue = SqliteQueue(tmp_path / "queue.db")
+    broken = _NoRollback(queue._db)
+    queue._db = broken  # type: ignore[assignment]
+    orders = [_Order(lambda db: 1, True), _Order(lambda db: 2, True)]
+    queue._carry_out(orders)
+    assert all(one.error is not None and one.is_done for one in orders)
+    broken.fails = False
+    queue.add([message("M1")], "seg", 1, NOW)
+    assert queue.offset("seg") == 1
+    queue.close()
+
+
+def test_a_body_that_cant_be_removed_undoes_nothing_and_stops_nobody(tmp_path: Path) -> None:
+    class Stuck(Disk):
+        def remove(self, path: str) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * 10)
+    queue = SqliteQueue(tmp_path / "queue.db", disk=Stuck())
+    large, stops = message("M1")
+    queue.add([(replace(large, body=Body(10, None, str(body))), stops)], "seg", 1, NOW)
+    assert queue.delete(["M1"]) == 1
+    queue.add([message("M2")], "seg", 2, NOW)
+    queue.close()
+
+
+@pytest.mark.parametrize("fate", ["removed", "replaced"])
+def test_a_database_that_is_taken_away_in_use_takes_nothing_more(fate: str, tmp_path: Path) -> None:
+    """What was imported went into a file without a name, and was gone at the next start."""
+    queue = SqliteQueue(tmp_path / "queue.db")
+    queue.add([message("M1")], "seg", 1, NOW)
+    if fate == "removed":
+        (tmp_path / "queue.db").unlink()
+    else:
+        (tmp_path / "other").write_bytes(b"")
+        (tmp_path / "other").replace(tmp_path / "queue.db")
+    with pytest.raises(OSError, match="restart"):
+        queue.add([message("M2")], "seg", 2, NOW)
+    queue.close()
+
+
+def test_bodies_beside_a_new_database_are_kept(tmp_path: Path) -> None:
+    """A lost database took the bodies with it, which were all that was left."""
+    (tmp_path / "bodies").mkdir()
+    (tmp_path / "bodies" / "M1").write_bytes(b"content")
+    SqliteQueue(tmp_path / "queue.db").close()
+    assert (tmp_path / "aside" / "queue-M1.body").read_bytes() == b"content"
+    assert list((tmp_path / "bodies").iterdir()) == []
