@@ -12,6 +12,7 @@ Not here: aiosmtpd itself, which is not needed.
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -79,6 +80,10 @@ class Session:
         return self._ours.user is not None
 
 
+class LoopEnded(RuntimeError):
+    """A coroutine was cancelled by stop()."""
+
+
 class EventLoop:
     """The loop that coroutines run in; its thread starts with the first one."""
 
@@ -96,15 +101,33 @@ class EventLoop:
                 self._loop = asyncio.new_event_loop()
                 self._thread = start_loop("smtpd-coroutines", self._loop.run_forever)
             loop = self._loop
-        return asyncio.run_coroutine_threadsafe(_awaited(value), loop).result()
+        future = asyncio.run_coroutine_threadsafe(_awaited(value), loop)
+        try:
+            return future.result()
+        except Exception:
+            if future.cancelled():
+                raise LoopEnded("the server stopped while a coroutine ran") from None
+            raise
 
     def stop(self) -> None:
+        """End the loop. Coroutines that still run are cancelled, so that no thread waits for them for ever."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None and self._thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            asyncio.run_coroutine_threadsafe(_end_others(), loop)
             if self._thread.join(5.0):
                 loop.close()
+
+
+async def _end_others() -> None:
+    """Cancel what else runs in this loop, let it clean up, then stop the loop."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=2.0)
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.stop)
 
 
 async def _awaited(value: Any) -> Any:
@@ -146,6 +169,8 @@ class Adapter:
         assert method is not None
         try:
             return self.loop.result(method(*arguments))
+        except LoopEnded:
+            raise
         except Exception as error:
             handle = self.methods["exception"]
             if handle is None:
@@ -262,8 +287,9 @@ def _watcher(adapter: Adapter, verb: str) -> Callable[[OurSession, str], None]:
 class Controller:
     """Start and stop, as aiosmtpd's Controller. Port 0 is any; `port` is the real one after start().
 
-    `certificate` and `key` (PEM paths) with `require_starttls` take the place of an ssl context. Other keywords are
-    SmtpServer's properties.
+    `certificate` and `key` (PEM paths) with `require_starttls` take the place of an ssl context. Without a hostname it
+    is the loopback address, of IPv6 where the machine has it; "" is every interface. `ready_timeout` is accepted and
+    ignored, since start() waits for nothing. Other keywords are SmtpServer's properties.
     """
 
     def __init__(
@@ -279,26 +305,42 @@ class Controller:
         data_size_limit: int | None = 33_554_432,
         decode_data: bool = False,
         ident: str | None = None,
+        enable_SMTPUTF8: bool | None = None,
+        server_hostname: str | None = None,
+        ready_timeout: float = 5.0,
         certificate: str = "",
         key: str = "",
         **properties: Any,
     ) -> None:
-        self.hostname = hostname or "::1"
+        self.hostname = "::1" if hostname is None else hostname
+        self._may_be_ipv4 = hostname is None
         self.port = port
         given: dict[str, Any] = {"max_data_size": data_size_limit or 0, "banner": ident or ""}
+        if server_hostname:
+            given["server_name"] = server_hostname
+        if enable_SMTPUTF8 is False:
+            given["without_extensions"] = ("SMTPUTF8",)
+        if hostname == "":
+            given["use_ipv6"] = True
         if certificate:
             given.update(certificate=certificate, key=key)
             given["use_tls"] = "explicit_require" if require_starttls else "explicit_allow"
         if authenticator is not None:
             given.update(use_auth="required" if auth_required else "offered", auth_mechanisms=("PLAIN", "LOGIN"))
             given["clear_text_without_tls"] = not auth_require_tls
-        self.server = SmtpServer(local_binding=self.hostname, port=port, **{**given, **properties})
+        self.server = SmtpServer(local_binding=self.hostname or "*", port=port, **{**given, **properties})
         self.handler = handler
         self._adapter = adapt(self.server, handler, authenticator=authenticator, decode_data=decode_data)
 
     def start(self) -> None:
         """Listen. OSError where the port is in use."""
-        self.server.start()
+        try:
+            self.server.start()
+        except OSError as error:
+            if not self._may_be_ipv4 or error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+            self.hostname = self.server.local_binding = "127.0.0.1"
+            self.server.start()
         address = self.server.address
         if isinstance(address, tuple):
             self.port = address[1]

@@ -120,3 +120,69 @@ def test_an_exception_goes_to_handle_exception():
 def test_an_object_without_any_handler_is_an_error():
     with pytest.raises(TypeError, match="has none of handle_EHLO"):
         adapt(SmtpServer(port=0), object())
+
+
+def test_stop_cancels_a_coroutine_that_hangs():
+    """Its thread waited for it for ever, behind a loop that had ended."""
+    begun, cancelled = threading.Event(), threading.Event()
+
+    class Hanging:
+        async def handle_DATA(self, server, session, envelope):
+            begun.set()
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                cancelled.set()
+
+        async def handle_exception(self, error):
+            return "500 oops"
+
+    controller = Controller(Hanging(), hostname="127.0.0.1", port=0)
+    controller.start()
+    with smtplib.SMTP("127.0.0.1", controller.port, timeout=20) as client:
+        client.ehlo("probe.test")
+        client.mail("a@a.test")
+        client.rcpt("b@b.test")
+        client.putcmd("DATA")
+        client.getreply()
+        client.send(b"Subject: x\r\n\r\n.\r\n")
+        assert begun.wait(20)
+        threads = [one for one in threading.enumerate() if one.name.startswith("smtpd")]
+        controller.server.stop(0.1)
+        controller.stop()
+        assert cancelled.is_set()
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        client.close()
+
+
+def test_the_keywords_of_its_controller_are_known():
+    class Plain:
+        def handle_DATA(self, server, session, envelope):
+            return "250 OK"
+
+    more = {"server_hostname": "mx.test", "enable_SMTPUTF8": False, "ready_timeout": 2.0, "timeout": 20.0}
+    controller = Controller(Plain(), hostname="", port=0, **more)
+    controller.start()
+    try:
+        with smtplib.SMTP("127.0.0.1", controller.port, timeout=20) as client:
+            code, said = client.ehlo("probe.test")
+            assert code == 250 and said.startswith(b"mx.test") and b"SMTPUTF8" not in said
+    finally:
+        controller.stop()
+
+
+def test_without_a_hostname_it_listens_on_loopback():
+    class Plain:
+        def handle_DATA(self, server, session, envelope):
+            return "250 OK"
+
+    controller = Controller(Plain(), port=0)
+    controller.start()
+    try:
+        assert controller.hostname in ("::1", "127.0.0.1")
+        with smtplib.SMTP(controller.hostname, controller.port, timeout=20) as client:
+            assert client.noop()[0] == 250
+    finally:
+        controller.stop()
