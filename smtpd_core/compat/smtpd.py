@@ -60,6 +60,7 @@ class SMTPServer:
         self._decode_data = decode_data
         # What the old channel did not offer a program would not expect; SMTPUTF8 was a choice.
         without = ["CHUNKING", "BINARYMIME", "DSN", "DELIVERBY", "MT-PRIORITY"] + ["SMTPUTF8"] * (not enable_SMTPUTF8)
+        without += ["8BITMIME"] * decode_data
         host, port = localaddr[0] or "*", localaddr[1]
         self.server = SmtpServer(
             local_binding=host,
@@ -110,7 +111,7 @@ class DebuggingServer(SMTPServer):
             print("mail options: {}".format(kwargs["mail_options"]))
         if kwargs.get("rcpt_options"):
             print("rcpt options: {}\n".format(kwargs["rcpt_options"]))
-        for line in _with_peer(data, peer):
+        for line in _with_peer(data.splitlines(), peer):
             print(line if isinstance(line, str) else repr(line))
         print("------------ END MESSAGE ------------", flush=True)
 
@@ -124,7 +125,7 @@ class PureProxy(SMTPServer):
         super().__init__(*arguments, **keywords)
 
     def process_message(self, peer: Address, mailfrom: str, rcpttos: list[str], data: Any, **kwargs: Any) -> str | None:
-        lines = _with_peer(data, peer)
+        lines = _with_peer(data.split("\n" if isinstance(data, str) else b"\n"), peer)
         content: Any = "\r\n".join(lines) if isinstance(data, str) else b"\r\n".join(lines)
         assert self._remoteaddr is not None, "a proxy needs a remoteaddr"
         try:
@@ -147,10 +148,9 @@ def loop(*servers: SMTPServer, timeout: float | None = None) -> None:
         one.server.wait(timeout)
 
 
-def _with_peer(data: Any, peer: Address) -> list[Any]:
+def _with_peer(lines: list[Any], peer: Address) -> list[Any]:
     """The lines with an X-Peer header at the end of the header."""
-    is_text = isinstance(data, str)
-    lines: list[Any] = data.split("\n") if is_text else data.split(b"\n")
+    is_text = bool(lines) and isinstance(lines[0], str)
     header = f"X-Peer: {peer[0]}"
     blank = "" if is_text else b""
     at = lines.index(blank) if blank in lines else 0

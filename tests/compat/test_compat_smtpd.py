@@ -118,3 +118,20 @@ def test_the_command_line_says_what_is_wrong(words):
         [sys.executable, "-m", "smtpd_core.compat.smtpd", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2 and "is due" in done.stderr
+
+
+def test_the_debugging_server_prints_each_line_once(capsys):
+    """The end of the last line showed as an empty line more."""
+    for decode_data, lines in ((False, ["b'Subject: x'", "b'X-Peer: 127.0.0.1'", "b''", "b'hi'"]), (True, None)):
+        server = smtpd.DebuggingServer(("127.0.0.1", 0), None, decode_data=decode_data)
+        try:
+            with smtplib.SMTP(*server.addr, timeout=20) as client:
+                client.ehlo("probe.test")
+                assert client.has_extn("8BITMIME") is not decode_data
+                client.sendmail("a@a.test", ["b@b.test"], "Subject: x\r\n\r\nhi\r\n\r\n")
+        finally:
+            server.close()
+        printed = capsys.readouterr().out.splitlines()
+        expected = lines or ["Subject: x", "X-Peer: 127.0.0.1", "", "hi"]
+        assert printed[0].startswith("-----") and printed[-1].startswith("-----")
+        assert [line for line in printed[1:-1] if "mail options" not in line] == expected

@@ -584,7 +584,7 @@ def test_SmtpRelay():
 
 
 def test_Certificate_store(tmp_path):
-    from certs.store import CertificateStore
+    from certs import CertificateStore
 
     store = CertificateStore.open(tmp_path / "store")
     item = store.create_self_signed(["mx.test", "ann@mx.test"])
