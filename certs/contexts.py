@@ -181,7 +181,7 @@ class ServerContexts:
             context = self._context_for(name, noted.choose)
             if context is not None:
                 connection.set_context(context)
-        except Exception as error:
+        except BaseException as error:  # a hook that calls sys.exit() must not be served with another certificate
             noted.trouble = error
 
     def _context_for(self, name: str, choose: Choose | None) -> SSL.Context | None:

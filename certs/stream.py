@@ -27,6 +27,8 @@ _RECORD = 16_384
 _OUTPUT = 65_536
 _EXPORTER = b"EXPORTER-Channel-Binding"  # RFC 9266
 
+_INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"  # a fatal alert in the clear (RFC 8446 6)
+
 Choose = Callable[[str], "Pair | None"]
 
 
@@ -41,7 +43,7 @@ class Handshake:
         self.choose = choose
         self.alpn = ""
         self.is_named = False
-        self.trouble: Exception | None = None
+        self.trouble: BaseException | None = None
         self.verify_error = 0
         self.verify_depth = 0
 
@@ -80,6 +82,7 @@ class TlsStream:
         "_handshake",
         "_has_output",
         "_is_up",
+        "_refusal",
         "_server_side",
         "_terms",
         "ended",
@@ -104,6 +107,7 @@ class TlsStream:
         self._terms = terms or _NO_TERMS
         self._facts: TlsFacts | None = None
         self._is_up = False
+        self._refusal = b""
         self._has_output = False
         self.ended = False
         if server_side:
@@ -177,6 +181,10 @@ class TlsStream:
 
     def take_output(self) -> bytes:
         """All ciphertext to send, in order; empties it."""
+        if self._refusal:
+            refusal, self._refusal = self._refusal, b""
+            self._has_output = False
+            return refusal
         if not self._has_output:
             return b""
         self._has_output = False
@@ -217,6 +225,10 @@ class TlsStream:
     def _raise_noted(self) -> None:
         trouble = self._handshake.trouble
         if trouble is not None:
+            # pyOpenSSL can't end a handshake from within its callback: what OpenSSL said with the wrong certificate
+            # is dropped unsent, and the peer gets the alert in its place.
+            self.take_output()
+            self._refusal = _INTERNAL_ERROR
             raise TlsError(str(trouble)) from trouble
 
     def _gather_facts(self) -> TlsFacts:

@@ -177,6 +177,23 @@ class TestChosenByTheProgram:
         assert isinstance(caught.value.__cause__, LookupError)
         assert shown(contexts, "mx.test") == leaf.certificate
 
+    @pytest.mark.parametrize("trouble", [LookupError, SystemExit, KeyboardInterrupt])
+    def test_where_the_hook_fails_no_other_certificate_is_shown(self, leaf: Pair, trouble: type[BaseException]) -> None:
+        """The client gets an alert, not the default certificate and a closed connection."""
+
+        def choose(name: str) -> Pair | None:
+            raise trouble("away")
+
+        server, client = ServerContexts(leaf, choose=choose).stream(), ClientContext().stream("mx.test")
+        client.handshake()
+        server.feed(client.take_output())
+        with pytest.raises(TlsError, match="away"):
+            server.handshake()
+        client.feed(server.take_output())
+        assert server.take_output() == b""
+        with pytest.raises(TlsError, match="internal error"):
+            client.handshake()
+
 
 class TestVersions:
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
