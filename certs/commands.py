@@ -9,6 +9,7 @@ import argparse
 import datetime
 import getpass
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -238,7 +239,9 @@ def _roots(wanted: str) -> list[x509.Certificate] | None:
         return read_certificates(Path(wanted).read_bytes(), wanted)
     for place in SYSTEM_ROOTS:
         if Path(place).exists():
-            return read_certificates(Path(place).read_bytes(), place)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old roots there, which nobody here can mend
+                return read_certificates(Path(place).read_bytes(), place)
     raise CertificateError("the system's trusted authorities were not found: name a file with --roots")
 
 

@@ -245,7 +245,7 @@ class CertificateStore:
         asked = read_request(request) if isinstance(request, bytes) else request
         above = self._authority(issuer)
         certificate = issue.sign_request(asked, above, days=days, names=names, usages=usages)
-        return self._keep(certificate, issue.chain_under(above), None, name)
+        return self._keep(certificate, issue.chain_under(above), None, name or self._name_of_waiting_key(certificate))
 
     # -- in and out
 

@@ -116,7 +116,8 @@ def contexts_of(server: SmtpServer) -> ServerContexts:
     if server.contexts is not None:
         if server.require_client_certificate not in ("no", server.contexts.clients.mode):
             raise ValueError(
-                "require_client_certificate with contexts=: give the contexts ClientCertificates('require')"
+                "require_client_certificate with contexts=: give the contexts"
+                f" ClientCertificates({server.require_client_certificate!r})"
             )
         return server.contexts
     certificate = server.certificate

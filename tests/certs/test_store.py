@@ -71,6 +71,14 @@ def test_a_request_goes_out_and_the_answer_finds_its_key(
     assert not (store.folder / f"{name}.csr").exists()
 
 
+def test_a_request_signed_where_its_key_waits_joins_it(store: CertificateStore, between: Pair) -> None:
+    store.add(between, "authority")
+    name, pem = store.create_request(["mx.test"])
+    signed = store.sign_csr(pem, "authority")
+    assert signed.name == name and signed.has_key
+    assert store.pair(signed).certificate == signed.certificate
+
+
 def test_a_pfx_goes_out_and_comes_in_with_key_and_chain(store: CertificateStore, leaf: Pair, tmp_path: Path) -> None:
     store.add(leaf, "leaf")
     path = tmp_path / "leaf.pfx"
