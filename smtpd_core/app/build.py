@@ -280,6 +280,7 @@ def listener_of(section: ListenerSection) -> ListenerSettings:
         proxy_protocol=section.proxy_protocol,
         proxy_from=section.proxy_from,
         xclient_from=section.xclient_from,
+        without=section.without,
     )
 
 
@@ -329,6 +330,9 @@ def properties(settings: Settings) -> dict[str, Any]:
         "max_errors": limits.max_errors,
         "max_received": limits.max_received,
         "bare_line_ends": limits.bare_lf,
+        "bare_line_ends_in_chunks": limits.bare_lf_in_chunks,
+        "keep_nul": limits.keep_nul,
+        "strict_lines": limits.strict_lines,
         "auth_mechanisms": accounts.mechanisms,
         "without_extensions": limits.without,
         "clear_text_without_tls": accounts.cleartext_without_tls,

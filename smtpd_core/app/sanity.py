@@ -93,9 +93,12 @@ def _protocol(settings: Settings) -> Iterator[Fault]:
                 f"{name!r} is none of {', '.join(MECHANISMS)}{nearest(name.upper(), MECHANISMS)}",
             )
     known = [one.keyword for one in EXTENSIONS]
-    for name in settings.limits.without:
-        if name.upper() not in known:
-            yield "limits.without", f"{name!r} is no extension that could be left out{nearest(name.upper(), known)}"
+    lists = [("limits.without", settings.limits.without)]
+    lists += [(f"listener[{n}].without", one.without) for n, one in enumerate(settings.listener, 1)]
+    for key, names in lists:
+        for name in names:
+            if name.upper() not in known:
+                yield key, f"{name!r} is no extension that could be left out{nearest(name.upper(), known)}"
 
 
 def _networks(settings: Settings) -> Iterator[Fault]:

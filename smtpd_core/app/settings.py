@@ -66,6 +66,7 @@ class Listener:
         ("127.0.0.0/8", "::1/128"), "networks (CIDR) whose PROXY header is believed", restart=True
     )
     xclient_from: tuple[str, ...] = setting((), "networks (CIDR) that may use XCLIENT and XFORWARD", restart=True)
+    without: tuple[str, ...] = setting((), "ESMTP extensions that this listener does not announce", restart=True)
     durability: str = setting(
         "synced",
         "what a 250 means: the message survives power loss, only our process (written), or nothing yet (memory)",
@@ -103,6 +104,9 @@ class Limits:
     hook_budget: float = setting(30.0, "after which a hook that still runs is logged", unit=SECONDS)
     without: tuple[str, ...] = setting((), 'ESMTP extensions that are not announced, as in ["CHUNKING"]')
     bare_lf: str = setting("refuse", "a bare CR or LF in content", one_of=("refuse", "normalise"))
+    bare_lf_in_chunks: str = setting("", "the same under BDAT; empty: as bare_lf", one_of=("", "refuse", "normalise"))
+    keep_nul: bool = setting(False, "NUL in content is kept instead of being refused")
+    strict_lines: bool = setting(False, "lines of content over 998 octets are refused")
     timeouts: Timeouts = setting(Timeouts, "how long to wait")
 
 

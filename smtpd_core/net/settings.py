@@ -25,6 +25,7 @@ class ListenerSettings:
     `bind`: "HOST:PORT" (port 0 is any), "[::1]:25", ":25" or "*:25" (IPv4 and IPv6), "unix:PATH", "fd:N" or
     "fd:NAME" (inherited by the LISTEN_FDS convention).
     `proxy_protocol`: a PROXY header of version 1 or 2 comes first; only `proxy_from` (CIDR) may connect then.
+    `without`: ESMTP extensions that this listener does not offer, besides those of the server.
     `ipv6_only`: for an IPv6 wildcard address; otherwise it takes IPv4 too.
     """
 
@@ -35,6 +36,7 @@ class ListenerSettings:
     proxy_protocol: bool = False
     proxy_from: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     xclient_from: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     ipv6_only: bool = False
     backlog: int = 1024
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from smtpd_core.server.server import SmtpServer
 
 
+_IN_CHUNKS = {"": None, "refuse": False, "normalise": True}
+
+
 def listeners_of(server: SmtpServer) -> list[ListenerSettings]:
     """What `listeners` says, or the one listener of port, local_binding, use_tls and use_auth."""
     if server.listeners:
@@ -103,10 +106,10 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
         expn=slots.on_expand is not None,
         etrn=slots.on_etrn is not None,
         normalise_line_ends=server.bare_line_ends == "normalise",
-        normalise_chunks=True if server.bare_line_ends_in_chunks == "normalise" else None,
+        normalise_chunks=_IN_CHUNKS[server.bare_line_ends_in_chunks],
         keep_nul=server.keep_nul,
         strict_lines=server.strict_lines,
-        without=frozenset(server.without_extensions),
+        without=frozenset(server.without_extensions).union(listener.without),
         commands=server.commands.custom,
     )
 

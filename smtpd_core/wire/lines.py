@@ -24,7 +24,7 @@ MAX_SASL = 16_384
 _BAD = re.compile(rb"\x00|\r(?=[^\n])|\n(?<!\r\n)")
 _LF = re.compile(rb"\n")
 _AUTH = re.compile(rb"AUTH ", re.IGNORECASE)
-_MAY_BE_BDAT = re.compile(rb"[\0-\x20]*BDAT(?![A-Za-z0-9-])", re.IGNORECASE).match
+_MAY_BE_BDAT = re.compile(rb"[\t ]*BDAT(?![A-Za-z0-9-])", re.IGNORECASE).match
 _HTTP = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE", "PRI"})
 
 
@@ -44,7 +44,7 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
         line = data[at : end - 1]
         p._at = p._scanned = end + 1
         if b"\0" in line:
-            return _no_text(p, line, replies.bad_line_500)
+            return _no_text(p, line[: line.index(b"\0") + 1], replies.bad_line_500)  # as where it comes in pieces
     try:
         text = str(line, "utf-8")
     except UnicodeDecodeError:

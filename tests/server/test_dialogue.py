@@ -323,6 +323,13 @@ def test_nobody_holds_a_message_longer_than_announced(days, reply):
     assert Talk(service="submission").greet().say(f"MAIL FROM:<> HOLDUNTIL={until}")[:9] == reply
 
 
+def test_bare_line_feeds_may_be_normalised_under_data_and_refused_in_chunks():
+    talk = Talk(bare_line_ends="normalise", bare_line_ends_in_chunks="refuse").to_content()
+    assert talk.say("a\nb", ".").startswith("250 2.0.0 Ok: queued")
+    talk.say("MAIL FROM:<>", "RCPT TO:<b@b.test>")
+    assert talk.say("BDAT 5 LAST", "a\nb")[:9] == "550 5.6.0"
+
+
 def test_a_list_of_replies_is_for_lmtp_only():
     errors = []
     talk = Talk(

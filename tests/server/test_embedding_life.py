@@ -120,6 +120,17 @@ def test_what_can_not_work_together_is_refused_by_start(properties, words):
     assert not server.active and server.stop()
 
 
+def test_a_listener_drops_extensions_of_its_own():
+    where = [ListenerSettings("127.0.0.1:0", tls="none", without=one) for one in ((), ("chunking", "DSN"))]
+    with serve(listeners=where, without_extensions=["SMTPUTF8"]) as server:
+        said = []
+        for address in server.addresses:
+            with Line(address) as line:
+                said.append(line.ask("EHLO probe.test"))
+    assert all("SMTPUTF8" not in one and "PIPELINING" in one for one in said)
+    assert ["CHUNKING" in one for one in said] == ["DSN" in one for one in said] == [True, False]
+
+
 def test_a_certificate_that_does_not_fit_its_key_is_refused_by_start(tmp_path):
     write_pair(Pair(*self_signed(["a.test"])), tmp_path / "a.pem", tmp_path / "a.key")
     write_pair(Pair(*self_signed(["b.test"])), tmp_path / "b.pem", tmp_path / "b.key")

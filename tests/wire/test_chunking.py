@@ -253,6 +253,10 @@ def test_a_line_that_may_be_a_bdat_and_can_not_be_read_ends_the_dialogue(line, t
     play(ENVELOPE + f"C| {line}\nC: NOOP\nS: 500 5.5.2 {text}\nS: (closed)", max_errors=0)
 
 
+def test_what_stands_behind_a_bad_octet_is_not_looked_at():
+    play(ENVELOPE + r"C: \0BDAT 6" + f"\nS: 500 5.5.2 {BAD_LINE}\nC: NOOP\nS: 250 2.0.0 Ok")
+
+
 def test_words_that_only_begin_like_bdat_are_unknown():
     play(ENVELOPE + "C: BDATX 5\nS: 500 5.5.2 Unknown command\nC: BDAT-5\nS: 500 5.5.2 Unknown command")
 
