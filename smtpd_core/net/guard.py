@@ -68,22 +68,22 @@ class Networks:
 
 
 class Tally:
-    """Events by key over about one period, in two generations, each of at most half of `capacity` keys."""
+    """Events by key over about one period, in two generations of together at most `capacity` keys."""
 
     __slots__ = ("_capacity", "_now", "_period", "_since", "_then")
 
     def __init__(self, period: float, capacity: int) -> None:
         self._period = period
-        self._capacity = max(1, capacity // 2)
-        self._now: dict[str, int] = {}
-        self._then: dict[str, int] = {}
+        self._capacity = max(1, capacity * 2 // 5)  # of one generation; half as many more outlast it
+        self._now: dict[str, float] = {}
+        self._then: dict[str, float] = {}
         self._since = 0.0
 
     def add(self, key: str, now: float) -> int:
         """Count one event; the count of the key with it."""
         self._turn(now)
         if key not in self._now and len(self._now) >= self._capacity:
-            self._then, self._now, self._since = self._now, {}, now
+            self._make_room(now)
         self._now[key] = self._now.get(key, 0) + 1
         return self.count(key, now)
 
@@ -93,14 +93,31 @@ class Tally:
         count = self._now.get(key, 0)
         before = self._then.get(key, 0)
         if before:
-            count += int(before * max(0.0, 1.0 - (now - self._since) / self._period))
-        return count
+            count += before * self._share(now)
+        return int(count)
+
+    def _share(self, now: float) -> float:
+        """How much of the last generation lies within the period."""
+        return max(0.0, 1.0 - (now - self._since) / self._period)
+
+    def _make_room(self, now: float) -> None:
+        """A flood of other keys does not wash away the count of one that has many: those outlast their generation."""
+        share, least = self._share(now), 2
+        heavy = {key: count * share for key, count in self._then.items() if count * share >= least}
+        while len(heavy) > self._capacity // 2:
+            least *= 2
+            heavy = {key: count for key, count in heavy.items() if count >= least}
+        for key, count in self._now.items():
+            heavy[key] = heavy.get(key, 0) + count
+        self._then, self._now, self._since = heavy, {}, now
 
     def take_back(self, key: str) -> None:
         """One event of the key did not count after all."""
         for counts in (self._now, self._then):
             if key in counts:
-                _subtract(counts, key)
+                counts[key] -= 1
+                if counts[key] <= 0:
+                    del counts[key]
                 return
 
     def forget(self, key: str) -> None:

@@ -165,6 +165,18 @@ def test_a_million_addresses_do_not_grow_the_counters():
         assert len(tally) <= 1000
 
 
+def test_a_flood_of_other_names_does_not_wash_away_a_lock_out():
+    guard = Guard(GuardSettings(lock_out_after=10, tracked=1000))
+    judged = 0
+    for number in range(20_000):
+        guard.begin_login(f"2001:db8:0:{number:x}::1", f"user{number}", 1000)
+        if number % 20 == 0:
+            judged += guard.begin_login(f"2001:db9:0:{number:x}::1", "ann", 1000)
+        assert len(guard._failures) <= 1000
+    assert judged == 10
+    assert guard.begin_login("2001:db9::1", "ann", 1000 + 2 * guard.settings.lock_out_period), "and it ends"
+
+
 def test_a_tally_slides():
     tally = Tally(60, 1000)
     for _ in range(60):
