@@ -15,8 +15,10 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 from certs.renewal import Renewal
@@ -54,7 +56,9 @@ etrn_not_allowed_459 = Reply(459, "4.7.1", "Not allowed to wake the queue of tha
 class Daemon:
     """See the module."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, faults: Sequence[str] = ()) -> None:
+        """`faults` are texts of smtpd_core.testing.faults: how to misbehave on purpose. ValueError names a bad one."""
+        self._misbehave = misbehaviour(faults)
         self.settings = settings = complete(settings)
         self.listeners: list[Listener] = []
         self.accounts: AccountStore | None = None
@@ -146,19 +150,19 @@ class Daemon:
         if renewal is not None:
             renewal = renewal.successor(pair_files(settings), utc_now(), **tls_terms(settings))
         routing = Routing(settings, self._has_account)
+        if self.server is not None:
+            wanted = properties(settings) | {
+                "guard": guard_of(settings),
+                "user_accounts": accounts,
+                "debug_log": transcript_logger(settings.log),
+            }
+            take_over(self.server, wanted)
         # From here on nothing fails.
         self.renewal = renewal
         self.accounts = accounts
         self._routing = routing
         self._delivery.reload(settings, routing)
         self.settings = settings
-        if self.server is None:
-            return left
-        for name, value in properties(settings).items():
-            if getattr(self.server, name) != value:
-                setattr(self.server, name, value)
-        self.server.user_accounts = accounts
-        self.server.debug_log = transcript_logger(settings.log)
         return left
 
     def look_after_certificates(self) -> None:
@@ -193,7 +197,7 @@ class Daemon:
 
     def _make_server(self, settings: Settings) -> SmtpServer:
         assert self._delivery is not None
-        server = SmtpServer(
+        server = self._misbehave(
             listeners=[door.settings for door in self._doors],
             timeout=settings.limits.timeouts.command,
             session_timeout=settings.limits.timeouts.session,
@@ -262,6 +266,20 @@ class Daemon:
         for listener in self.listeners:
             listener.close()
         self.listeners = []
+
+
+def misbehaviour(texts: Sequence[str]) -> Callable[..., SmtpServer]:
+    """What makes the server: the real one, or one that plays these faults."""
+    if not texts:
+        return SmtpServer
+    # The testing kit is loaded for whoever asks for it.
+    from smtpd_core.testing.faults import Faults
+    from smtpd_core.testing.faulty import FaultyServer
+
+    faults = Faults()
+    for text in texts:
+        faults.add(text)
+    return partial(FaultyServer, faults)
 
 
 def complete(settings: Settings) -> Settings:
@@ -339,6 +357,37 @@ def properties(settings: Settings) -> dict[str, Any]:
         "restrict_senders": accounts.sender_rule,
         "case_insensitive": accounts.case_insensitive,
     }
+
+
+def take_over(server: SmtpServer, wanted: Mapping[str, Any]) -> None:
+    """Set all these properties of a running server or, where one is refused, none.
+
+    Some fit each other only in the end: what is refused is tried again as long as another one was taken.
+    """
+    before = {name: getattr(server, name) for name in wanted}
+    left = [name for name, value in wanted.items() if before[name] != value]
+    changed = list(left)
+    try:
+        if "auth_mechanisms" in left and "user_accounts" in left:
+            server.auth_mechanisms = ()  # whatever a store serves, until both are there
+        while left:
+            refused: dict[str, ValueError] = {}
+            for name in left:
+                try:
+                    setattr(server, name, wanted[name])
+                except ValueError as error:
+                    refused[name] = error
+            if len(refused) == len(left):
+                raise refused[left[0]]
+            left = list(refused)
+    except BaseException:
+        undone = {name: before[name] for name in changed}
+        for _ in range(len(undone)):
+            for name in list(undone):
+                with suppress(ValueError):
+                    setattr(server, name, undone[name])
+                    del undone[name]
+        raise
 
 
 # -- what a reload can't change

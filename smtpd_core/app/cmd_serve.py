@@ -42,6 +42,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", metavar="DIR", help="the directory of spool, queue and mail")
     parser.add_argument("--hostname", metavar="N", help="our name in the banner and to other servers")
     parser.add_argument("--smarthost", metavar="H:P", help="send all mail that is not ours on to this server")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="misbehave on purpose, as in 'RCPT to=*@full.test reply 452 times=2'; may be given again",
+    )
     parser.add_argument("--debug-log", action="store_true", help="log every dialogue, secrets masked")
 
 
@@ -49,11 +56,13 @@ def run(options: argparse.Namespace) -> int:
     name = options.config or "(defaults)"
     settings = settings_of(options)
     try:
+        if options.fault and settings.threads.processes > 1:
+            raise ValueError("--fault needs threads.processes = 1")
         settings = fitted(settings, name)
         prepare_state(settings)
         os.umask(int(settings.umask, 8))
         signals = Signals()
-        daemon = Daemon(settings)
+        daemon = Daemon(settings, options.fault)
         daemon.bind()
         with pid_file(settings.pid_file):
             drop_privileges(settings)
@@ -114,6 +123,8 @@ def _serve(daemon: Daemon, options: argparse.Namespace, signals: Signals, writer
     supervisor = Supervisor(os.environ)
     for warning in warnings(daemon.settings):
         log.warning("%s", warning)
+    for fault in options.fault:
+        log.warning("misbehaves on purpose: %s", fault)
     _announce(daemon)
     log.info("serving, process %d", os.getpid())
     supervisor.tell("READY=1", f"MAINPID={os.getpid()}")

@@ -96,7 +96,7 @@ class Limits:
     max_message_size: int = setting(50 * 1024 * 1024, "the largest message, announced as SIZE; 0 is none", unit=BYTES)
     max_recipients: int = setting(1000, "recipients of one message; more are answered 452 4.5.3")
     max_connections: int = setting(20_000, "connections in all; more are answered 421 4.3.2", restart=True)
-    max_connections_per_source: int = setting(100, "connections of one address; loopback is exempt", restart=True)
+    max_connections_per_source: int = setting(100, "connections of one address; loopback is exempt")
     max_errors: int = setting(20, "errors of one client, then 421 4.7.0")
     max_received: int = setting(100, "Received lines of a message; more are a loop (RFC 5321 6.3)")
     minimum_rate: int = setting(1024, "at which content must come, averaged; 0 is any", unit=BYTES_PER_SECOND)
@@ -114,19 +114,17 @@ class Limits:
 class Guard:
     """[guard]"""
 
-    allow: tuple[str, ...] = setting((), "networks (CIDR) that no block list concerns", restart=True)
-    block: tuple[str, ...] = setting((), "networks (CIDR) answered 554 5.7.1", restart=True)
-    allow_only: bool = setting(False, "only networks in allow may connect", restart=True)
-    exempt: tuple[str, ...] = setting(
-        ("127.0.0.0/8", "::1/128"), "networks (CIDR) that no limit per source concerns", restart=True
-    )
-    max_per_prefix: int = setting(0, "connections of one /24 or /64; 0 is any", restart=True)
-    connections_per_period: int = setting(0, "new connections of one source within a period; 0 is any", restart=True)
-    messages_per_period: int = setting(0, "messages of one source within a period; 0 is any", restart=True)
-    period: float = setting(60.0, "the period", unit=SECONDS, restart=True)
-    login_delay: float = setting(1.0, "after the first failed login; doubles with each", unit=SECONDS, restart=True)
-    lock_out_after: int = setting(10, "failed logins of one user or source within lock_out_period", restart=True)
-    lock_out_period: float = setting(900.0, "how long failures are remembered", unit=SECONDS, restart=True)
+    allow: tuple[str, ...] = setting((), "networks (CIDR) that no block list concerns")
+    block: tuple[str, ...] = setting((), "networks (CIDR) answered 554 5.7.1")
+    allow_only: bool = setting(False, "only networks in allow may connect")
+    exempt: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), "networks (CIDR) that no limit per source concerns")
+    max_per_prefix: int = setting(0, "connections of one /24 or /64; 0 is any")
+    connections_per_period: int = setting(0, "new connections of one source within a period; 0 is any")
+    messages_per_period: int = setting(0, "messages of one source within a period; 0 is any")
+    period: float = setting(60.0, "the period", unit=SECONDS)
+    login_delay: float = setting(1.0, "after the first failed login; doubles with each", unit=SECONDS)
+    lock_out_after: int = setting(10, "failed logins of one user or source within lock_out_period")
+    lock_out_period: float = setting(900.0, "how long failures are remembered", unit=SECONDS)
 
 
 @dataclass(frozen=True, slots=True)

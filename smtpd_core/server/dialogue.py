@@ -224,6 +224,16 @@ class Dialogue:
             self.witness.end(why, content is not None)
             self.witness = self.protocol.observer = None
         self.content = None
+        level = logging.DEBUG if session.ended_because == "ended" else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(
+                level,
+                "%s: %r is gone: %s; %d messages",
+                session.id,
+                session.peer,
+                session.ended_because,
+                session.messages,
+            )
         return None
 
     # -- deadlines

@@ -46,6 +46,8 @@ not_your_address_553 = Reply(553, "5.7.1", "Not an address of yours")
 
 def connected(dialogue: Dialogue, event: Connected, turn: Turn) -> Wish | None:
     peer = dialogue.session.peer
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s: %r connected to %s %s", dialogue.session.id, peer, dialogue.session.listener.service, peer.local)
     if dialogue.protocol.has_input and dialogue.session.listener.service == "mx" and not peer.is_local:
         dialogue.protocol.refuse(replies.early_talker_554)
         return None

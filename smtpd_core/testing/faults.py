@@ -17,7 +17,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from math import inf
 
 from smtpd_core.threads import Lock
 from smtpd_core.wire.replies import Reply
@@ -26,6 +28,12 @@ CONTENT = "CONTENT"
 
 # What a stage can be asked about. A pattern as in file names; case is ignored.
 KEYS = ("to", "sender", "user", "hello")
+
+# What a text may name, besides verbs that begin with X.
+STAGES = (
+    *("*", "CONNECT", "CONTENT", "EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT"),
+    *("HELP", "VRFY", "EXPN", "ETRN", "STARTTLS", "HANDSHAKE", "AUTH"),
+)
 
 
 @dataclass(slots=True)
@@ -198,9 +206,15 @@ def parse(text: str) -> Fault:
     Actions: reply CODE [TEXT], send TEXT, delay SECONDS, read-late SECONDS, split, cut OCTETS, close, hang-up OCTETS,
     stall, drop EXTENSION. Raises ValueError that names the word and what would be right.
     """
-    words = shlex.split(text)
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"fault {text!r}: {str(error).lower()}") from None
     if len(words) < 2:
         raise ValueError(f"fault {text!r}: a stage and an action are due, as in 'RCPT to=*@full.test reply 452'")
+    if words[0].upper() not in STAGES and not words[0].upper().startswith("X"):
+        near = get_close_matches(words[0].upper(), STAGES, 1)
+        raise ValueError(f"fault {text!r}: no stage {words[0]!r}" + (f"; did you mean {near[0]}?" if near else ""))
     settings = {"times": 0, "after": 0}
     where: dict[str, str] = {}
     plain: list[str] = []
@@ -221,6 +235,8 @@ def parse(text: str) -> Fault:
     wanted = _ACTIONS[action]
     if wanted and not arguments:
         raise ValueError(f"fault {text!r}: {action} needs {wanted}")
+    if action not in ("reply", "send") and len(arguments) > bool(wanted):
+        raise ValueError(f"fault {text!r}: nothing is due after {' '.join(plain[: 1 + bool(wanted)])}")
     if action == "reply":
         fault.reply(_number(text, arguments[0]), " ".join(arguments[1:]))
     elif action == "send":
@@ -258,13 +274,16 @@ _ACTIONS = {
 
 
 def _number(text: str, word: str) -> int:
-    if not word.isdecimal():
+    if not (word.isascii() and word.isdecimal()):
         raise ValueError(f"fault {text!r}: a whole number is due, not {word!r}")
     return int(word)
 
 
 def _seconds(text: str, word: str) -> float:
     try:
-        return float(word)
+        seconds = float(word)
     except ValueError:
-        raise ValueError(f"fault {text!r}: seconds are due, not {word!r}") from None
+        seconds = -1.0
+    if not 0 <= seconds < inf:
+        raise ValueError(f"fault {text!r}: seconds are due, not {word!r}")
+    return seconds

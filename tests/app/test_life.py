@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -112,6 +113,116 @@ def test_hup_with_a_bad_configuration_changes_nothing(tmp_path: Path) -> None:
         line = daemon.wait_for_log("reload refused")
         assert f"{config}: limmits: unknown setting; did you mean limits?" in line
         assert rcpt(daemon, "ann@our.test") == 250
+
+
+def test_hup_changes_the_guard_and_opens_no_second_chance_for_the_old_one(tmp_path: Path) -> None:
+    config, daemon = configured(tmp_path)
+    before = config.read_text()
+    with daemon:
+        assert rcpt(daemon, "ann@our.test") == 250
+        config.write_text(before + '[guard]\nblock = ["127.0.0.0/8"]\n')
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded")
+        with pytest.raises(smtplib.SMTPConnectError, match="554"):
+            smtplib.SMTP(*daemon.address, timeout=20)
+        assert "guard.block needs a restart" not in daemon.log.read_text()
+
+
+def test_hup_may_move_both_bounds_of_the_threads_at_once(tmp_path: Path) -> None:
+    config, daemon = configured(tmp_path, "[threads]\nmin = 8\nmax = 16\n")
+    with daemon:
+        config.write_text(config.read_text().replace("min = 8\nmax = 16", "min = 2\nmax = 4"))
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded")
+        config.write_text(config.read_text().replace("min = 2\nmax = 4", "min = 20\nmax = 30"))
+        daemon.signal(signal.SIGHUP)
+        wait_until(lambda: daemon.log.read_text().count("reloaded") == 2, daemon)
+
+
+def test_a_reload_that_the_server_refuses_changes_nothing(tmp_path: Path) -> None:
+    users = tmp_path / "users.toml"
+    store_password(users, "ann")
+    section = f'[accounts]\nstore = "file:{users}"\n'
+    config, daemon = configured(tmp_path, section)
+    config.write_text(config.read_text().replace("[domains", 'auth = "offered"\n[domains'))
+    with daemon:
+        shown = offered(daemon)
+        changed = config.read_text().replace(section, section + 'mechanisms = ["CRAM-MD5"]\n')
+        config.write_text(changed.replace('["ann"]', '["ann", "bob"]') + "[limits]\nmax_recipients = 150\n")
+        daemon.signal(signal.SIGHUP)
+        assert "CRAM-MD5" in daemon.wait_for_log("reload refused")
+        assert offered(daemon) == shown
+        assert rcpt(daemon, "bob@our.test") == 550
+
+
+def store_password(users: Path, name: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "user", "add", name, "--store", f"file:{users}"],
+        input=b"correct horse\n",
+        cwd=ROOT,
+        check=True,
+    )
+
+
+def offered(daemon: DaemonProcess) -> tuple[str, str]:
+    """What EHLO shows of AUTH and LIMITS after STARTTLS."""
+    with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        client.starttls(context=ssl._create_unverified_context())
+        client.ehlo()
+        return client.esmtp_features["auth"], client.esmtp_features["limits"]
+
+
+def wait_until(holds: Callable[[], bool], daemon: DaemonProcess) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline, daemon.log.read_text()
+        time.sleep(0.02)
+
+
+def test_it_misbehaves_as_it_is_told(tmp_path: Path) -> None:
+    faults = ["--fault", "RCPT to=*@full.test reply 452 times=1", "--fault", "content to=*@late.test reply 451"]
+    with DaemonProcess(tmp_path / "state", *faults) as daemon:
+        assert rcpt(daemon, "ann@full.test") == 452
+        assert rcpt(daemon, "ann@full.test") == 250
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            with pytest.raises(smtplib.SMTPDataError, match="451"):
+                client.sendmail("eve@far.test", ["ann@late.test"], "Subject: refused\r\n\r\n")
+            client.sendmail("eve@far.test", ["ann@good.test"], "Subject: taken\r\n\r\n")
+        assert b"Subject: taken" in daemon.wait_for(1)[0].read_bytes()
+        daemon.stop()
+        assert len(daemon.mails()) == 1, "what was refused on purpose is not delivered"
+        assert "misbehaves on purpose: RCPT to=*@full.test reply 452 times=1" in daemon.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("magic", "a domain is due"),
+        ("RPCT reply 452", "did you mean RCPT?"),
+        ("RCPT reply 99", "99"),
+        ("RCPT 'reply", "no closing quotation"),
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(fault: str, reason: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "serve", "--state", str(tmp_path / "state"), "--fault", fault],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 2 and reason in done.stderr.decode(), done.stderr.decode()
+
+
+def test_the_log_tells_who_came_and_how_a_session_ended(tmp_path: Path) -> None:
+    _, daemon = configured(tmp_path, '[log]\nlevel = "debug"\n')
+    with daemon:
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            client.noop()
+        daemon.wait_for_log("connected to mx")
+        daemon.wait_for_log("is gone: ended; 0 messages")
+        with socket.create_connection(daemon.address):
+            pass
+        assert " INFO " in daemon.wait_for_log("is gone: closed by the client")
 
 
 def test_hup_names_what_needs_a_restart(tmp_path: Path) -> None:
