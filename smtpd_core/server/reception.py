@@ -49,6 +49,7 @@ class Reception:
         "_house",
         "_id",
         "_message",
+        "_reply",
         "_several",
         "_stage",
         "_ticket",
@@ -67,6 +68,7 @@ class Reception:
         self._message: Message | None = None
         self._ticket: Ticket | None = None
         self._several: list[Reply] | None = None
+        self._reply: Reply | None = None  # the program's own words, said once the message is kept
         self._to_keep: list[tuple[Keeping, Envelope]] = []
 
     @property
@@ -216,6 +218,7 @@ class Reception:
         keepings = house.keepings
         if not keepings:
             return self._accept(dialogue, reply)
+        self._reply = reply
         if len(keepings) == 1:
             return self._hand_over(keepings[0], envelope, dialogue)
         store, outbox = keepings
@@ -257,7 +260,7 @@ class Reception:
         if self._to_keep:
             keeping, envelope = self._to_keep.pop()
             return self._hand_over(keeping, envelope, dialogue)
-        return self._accept(dialogue, None)
+        return self._accept(dialogue, self._reply)
 
     # -- the answer
 

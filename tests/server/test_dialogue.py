@@ -330,6 +330,12 @@ def test_bare_line_feeds_may_be_normalised_under_data_and_refused_in_chunks():
     assert talk.say("BDAT 5 LAST", "a\nb")[:9] == "550 5.6.0"
 
 
+def test_the_programs_own_words_are_said_once_the_message_is_kept():
+    store = Memory()
+    talk = Talk(store=store, on_message_received=lambda session, message: Accept("Filed under x")).to_content()
+    assert talk.say(*LETTER) == "250 2.0.0 Filed under x" and len(store.kept) == 1
+
+
 def test_a_list_of_replies_is_for_lmtp_only():
     errors = []
     talk = Talk(
