@@ -30,6 +30,8 @@ from smtpd_core.threads import Lock, ThreadPool
 # At exit: the time for sessions to hear 421. Hooks that run longer are cut off with their threads.
 _LEAVE = 1.0
 
+_A_MOMENT = 0.25
+
 _NEW, _RUNNING, _STOPPING, _STOPPED, _FORKED = range(5)
 
 
@@ -129,8 +131,9 @@ class Engine:
             reactor.finished.watch(lambda _: self._end_from_within())
             return False
         has_finished = reactor.finished.wait(None if timeout is None else timeout + 2.0)
-        # The sessions had the time; a thread that is still in a hook gets a moment more, then it is left to itself.
-        has_ended = self.pool.stop(None if timeout is None else 0.25)
+        # Where all sessions have ended the threads are idle and end as soon as they run; one in a hook has used up
+        # the time, gets a moment more, and is left to itself.
+        has_ended = self.pool.stop(None if deadline is None else max(_A_MOMENT, deadline - time.monotonic()))
         self._end()
         return has_finished and has_ended
 
@@ -181,6 +184,10 @@ class Engine:
     @property
     def is_running(self) -> bool:
         return self._state == _RUNNING
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._state == _STOPPING
 
     @property
     def listeners(self) -> list[Listener]:

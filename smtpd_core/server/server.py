@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# The longest that stop() waits for a start() that is under way.
+_STARTING = 10.0
+
 # Sessions whose transcripts are remembered where debug_log is on and nothing else was said.
 _TRANSCRIPTS = 100
 
@@ -67,6 +70,7 @@ class SmtpServer(Component):
         self._ended: Ticket | None = None
         self._listeners: list[ListenerSettings] = []
         self._started_keepings: list[Living] = []
+        self._is_ending = False
         self._is_made = False
         self._debug_made: tuple[object, str] = (None, "text")
         self._commands = CommandTable(self._slots.budget, self._renew_dialects)
@@ -92,7 +96,8 @@ class SmtpServer(Component):
         """Bind and serve. Returns when clients can connect; `address` is known then.
 
         Raises OSError (port in use), ValueError (properties that can't work together), CertificateError, and
-        RuntimeError where it runs already. After a failed start nothing is left behind and it may be tried again.
+        RuntimeError where it runs already or is still stopping (wait() first). After a failed start nothing is left
+        behind and it may be tried again.
         """
         self._start(())
         return self
@@ -103,6 +108,8 @@ class SmtpServer(Component):
                 raise RuntimeError("this server runs already")
             if self.drafts is not None and not os.path.isdir(self.drafts):
                 raise ValueError(f"drafts = {self.drafts!r}: there is no such directory")
+            if (self._engine is not None and self._engine.is_stopping) or self._is_ending:
+                raise RuntimeError("this server is still stopping; wait() until it has")
             self._set_house()
             self._listeners = listeners = [one.door.settings for one in bound] or dialects.listeners_of(self)
             self._make_dialects()
@@ -137,7 +144,10 @@ class SmtpServer(Component):
         """
         if timeout is not None:  # what is left of somebody's deadline may be less than nothing
             timeout = max(0.0, timeout) if timeout != math.inf else None
+        if not self._lock.acquire(timeout=_STARTING if timeout is None else min(timeout, _STARTING)):
+            return False  # it is still starting, perhaps in this very thread, which a signal interrupted
         engine, ended = self._engine, self._ended
+        self._lock.release()
         if engine is None or ended is None:
             return True
         if engine.pool.is_mine():
@@ -147,13 +157,19 @@ class SmtpServer(Component):
             return False
         has_ended = engine.stop(timeout)
         with self._lock:
-            is_first = self._ended is ended and not ended.is_resolved
-            ended.resolve()
-        if is_first:
+            is_first = self._ended is ended and not self._is_ending and not ended.is_resolved
+            if is_first:
+                self._is_ending = True
+        if not is_first:
+            return ended.wait(timeout) and has_ended
+        try:
             keepings, self._started_keepings = self._started_keepings, []
             has_ended &= self._stop_keepings(keepings, 10.0 if timeout is None else max(1.0, timeout))
-            self._tell("on_stop")
             self._close_debug_log()
+        finally:
+            self._is_ending = False
+            ended.resolve()  # not before: who waits may start again, with the same keepings
+        self._tell("on_stop")
         return has_ended
 
     def _start_keepings(self) -> list[Living]:
@@ -185,7 +201,7 @@ class SmtpServer(Component):
             self._engine.resume()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until stop() has been called; False on time-out."""
+        """Block until stop() was called and all has ended, so that start() may follow; False on time-out."""
         ended = self._ended
         return ended is None or ended.wait(timeout)
 

@@ -39,13 +39,13 @@ class Ticket:
     `outcome` is None where all went well, else the exception that tells why not.
     """
 
-    __slots__ = ("_letter", "_mailbox", "_state", "_watcher", "outcome", "value")
+    __slots__ = ("_letter", "_mailbox", "_state", "_watchers", "outcome", "value")
 
     def __init__(self) -> None:
         self._state = _OPEN
         self._mailbox: PollMailbox[Any] | None = None
         self._letter: Any = None
-        self._watcher: Callable[[Ticket], None] | None = None
+        self._watchers: list[Callable[[Ticket], None]] | None = None
         self.outcome: BaseException | None = None
         self.value: Any = None
 
@@ -80,10 +80,15 @@ class Ticket:
         self._tell()
 
     def watch(self, watcher: Callable[[Ticket], None]) -> None:
-        """Call `watcher` once, when the verdict is there; at once and in this thread where it is already."""
+        """Call `watcher` once, when the verdict is there; at once and in this thread where it is already.
+
+        Any number may watch."""
         with _lock:
             if self._state != _RESOLVED:
-                self._watcher = watcher
+                if self._watchers is None:
+                    self._watchers = [watcher]
+                else:
+                    self._watchers.append(watcher)
                 return
         watcher(self)
 
@@ -99,22 +104,34 @@ class Ticket:
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the verdict is there; False on time-out. For callers outside the engine (Outbox.send)."""
         arrived = threading.Event()
-        self.watch(lambda _: arrived.set())
-        return arrived.wait(timeout)
+
+        def watcher(_: Ticket) -> None:
+            arrived.set()
+
+        self.watch(watcher)
+        if arrived.wait(timeout):
+            return True
+        with _lock:
+            if self._state == _RESOLVED:
+                return True
+            if self._watchers is not None:
+                self._watchers.remove(watcher)  # who asks again and again leaves nothing behind
+        return False
 
     def _tell(self) -> None:
-        """Watcher and mailbox never change once the state is RESOLVED, so they are read without the lock."""
-        if self._watcher is not None:
-            self._call_watcher()
+        """Watchers and mailbox never change once the state is RESOLVED, so they are read without the lock."""
+        if self._watchers is not None:
+            self._call_watchers()
         if self._mailbox is not None:
             self._mailbox.put(self._letter)
 
-    def _call_watcher(self) -> None:
-        """Others wait in the same batch, and a verdict that is told can't be taken back: what it raises is logged."""
-        try:
-            self._watcher(self)  # type: ignore[misc]
-        except Exception:
-            log.exception("whoever waited for a ticket raised when it was told")
+    def _call_watchers(self) -> None:
+        """Others wait in the same batch, and a verdict that is told can't be taken back: what one raises is logged."""
+        for watcher in self._watchers or ():
+            try:
+                watcher(self)
+            except Exception:
+                log.exception("whoever waited for a ticket raised when it was told")
 
 
 def resolve_all(tickets: Iterable[Ticket], outcome: BaseException | None = None) -> None:
@@ -128,8 +145,8 @@ def resolve_all(tickets: Iterable[Ticket], outcome: BaseException | None = None)
                 resolved.append(ticket)
     letters: dict[PollMailbox[Any], list[Any]] = {}
     for ticket in resolved:
-        if ticket._watcher is not None:
-            ticket._call_watcher()
+        if ticket._watchers is not None:
+            ticket._call_watchers()
         if ticket._mailbox is not None:
             letters.setdefault(ticket._mailbox, []).append(ticket._letter)
     for mailbox, post in letters.items():

@@ -184,7 +184,10 @@ def test_a_receiver_that_dies_while_its_successor_starts_is_not_started_again(se
     served.wait_for_children(4)
     for process in old:
         os.kill(process, signal.SIGKILL)
-    served.wait_for_children(2)
+    for _ in old:
+        while " ended with -9" not in (said := served.process.stderr.readline()):
+            assert said
+        assert "its successor starts" in said
     slow.unlink()
     assert served.hear() == "READY=1"
     assert served.everybody(2) == served.children()

@@ -363,6 +363,87 @@ def test_stop_works_from_a_hook():
     assert not server.active
 
 
+class Slow(Memory):
+    """A keeping whose end takes a moment, and that refuses what comes after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.running = False
+        self.stopping = threading.Event()
+        self.go_on = threading.Event()
+
+    def start(self):
+        had, self.running = self.running, True
+        return not had
+
+    def stop(self, timeout):
+        self.stopping.set()
+        self.go_on.wait(20)
+        self.running = False
+        return True
+
+
+def test_who_waits_for_the_stop_of_a_hook_may_start_again_at_once():
+    """wait() once returned while the store was still stopping: start() found it running, and then it was stopped."""
+    store = Slow()
+    server = serve(store=store)
+    server.on_message_received = lambda session, message: (server.stop(5.0), None)[1]
+    server.start()
+    with talking(server) as line:
+        assert line.send().startswith("250")
+    assert store.stopping.wait(20)
+    assert not server.wait(0.05)
+    with pytest.raises(RuntimeError, match="still stopping"):
+        server.start()
+    store.go_on.set()
+    assert server.wait(20)
+    server.on_message_received = None
+    with server, talking(server) as line:
+        assert store.running and line.send().startswith("250")
+    assert not store.running
+
+
+def test_stop_while_it_starts_stops_it():
+    """It once found no engine yet, said that all had ended, and the server ran on."""
+
+    class Starting(Slow):
+        def start(self):
+            self.stopping.set()
+            self.go_on.wait(20)
+            return super().start()
+
+    store = Starting()
+    server = serve(store=store)
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    assert store.stopping.wait(20)
+    assert not server.stop(0.05), "it is not known yet what there will be to stop"
+    stopping = threading.Thread(target=server.stop, args=(20,))
+    stopping.start()
+    time.sleep(0.05)  # better too late than never: either order of the two must end stopped
+    store.go_on.set()
+    starting.join(20)
+    stopping.join(20)
+    assert not server.active and not store.running
+
+
+def test_stop_may_be_called_from_on_stop_and_by_several_at_once():
+    store = Slow()
+    server = serve(store=store)
+    said = []
+    server.on_stop = lambda stopped: said.append(stopped.stop())
+    server.start()
+    answers = []
+    stoppers = [threading.Thread(target=lambda: answers.append(server.stop(20))) for _ in range(4)]
+    for stopper in stoppers:
+        stopper.start()
+    assert store.stopping.wait(20)
+    store.go_on.set()
+    for stopper in stoppers:
+        stopper.join(20)
+    assert answers == [True] * 4 and said == [True]
+
+
 def test_pause_keeps_newcomers_waiting():
     with serve() as server, talking(server) as early:
         server.pause()

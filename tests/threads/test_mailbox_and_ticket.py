@@ -101,3 +101,22 @@ def test_a_ticket_that_was_withdrawn_before_keeps_nobody_waiting():
     assert ticket.withdraw()
     assert ticket.withdraw(), "nothing will be kept"
     assert not ticket.take()
+
+
+def test_any_number_may_wait_for_a_ticket():
+    """Only the last one that asked was told; two that stopped one engine were an example."""
+    for settle in (Ticket.resolve, lambda ticket: resolve_all([ticket])):
+        ticket, heard = Ticket(), []
+        assert not ticket.wait(0.0)
+        waiters = [
+            threading.Thread(target=lambda ticket=ticket, heard=heard: heard.append(ticket.wait(20))) for _ in range(3)
+        ]
+        for waiter in waiters:
+            waiter.start()
+        told = []
+        ticket.watch(told.append)
+        ticket.watch(told.append)
+        settle(ticket)
+        for waiter in waiters:
+            waiter.join(20)
+        assert heard == [True] * 3 and told == [ticket] * 2
