@@ -51,8 +51,9 @@ def password_from(source: str, prompt: str) -> str:
     return lines[0] if lines else ""
 
 
-def _store(args: argparse.Namespace) -> CertificateStore:
-    return CertificateStore.open(args.folder, password_from(args.key_password, "password of the private key"))
+def _store(args: argparse.Namespace, *, create: bool = True) -> CertificateStore:
+    password = password_from(args.key_password, "password of the private key")
+    return CertificateStore.open(args.folder, password, create=create)
 
 
 def _made(store: CertificateStore, item: StoredCertificate) -> Answer:
@@ -121,7 +122,7 @@ def revoke(args: argparse.Namespace) -> Answer:
 
 
 def listing(args: argparse.Namespace) -> Answer:
-    store = _store(args)
+    store = _store(args, create=False)
     items = store.items
     width = max((len(one.name) for one in items), default=0)
     lines = [
@@ -178,7 +179,7 @@ def pfx_import(args: argparse.Namespace) -> Answer:
 
 
 def pfx_export(args: argparse.Namespace) -> Answer:
-    store = _store(args)
+    store = _store(args, create=False)
     password = password_from(args.password, "password for the PFX file")
     path = Path(args.out) if args.out else store.folder / f"{args.certificate}.pfx"
     store.export_to_pfx(args.certificate, password, path)

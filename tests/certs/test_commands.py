@@ -49,6 +49,12 @@ def test_self_signed_in_one_command(console: Console) -> None:
     assert (console.folder / "mx.example.com.pem").exists() and (console.folder / "mx.example.com.key").exists()
 
 
+def test_a_look_makes_no_folder(console: Console) -> None:
+    console.folder = console.folder / "away"
+    assert "is no folder" in console.run("list", code=2)
+    assert not console.folder.exists()
+
+
 def test_from_an_authority_to_a_checked_certificate(console: Console) -> None:
     console.run("ca", "Example Root", "--name", "root")
     console.run("ca", "Example Mail", "--name", "mail", "--parent", "root")
