@@ -83,6 +83,11 @@ class ControlSocket:
                 pass
         return self._loop.join(timeout)
 
+    def abandon(self) -> None:
+        """In the child after a fork: who connects must not wait for us once the parent is gone."""
+        self._stopping = True
+        self._listener.close()
+
     def _run(self) -> None:
         while not self._stopping:
             try:

@@ -40,7 +40,7 @@ from relay.spool import Durability, Spool, always_synced
 from relay.spool_figures import Figures
 from relay.view import Filter, Status
 from smtpd_core.draft import Draft
-from smtpd_core.threads import Ticket
+from smtpd_core.threads import Ticket, abandon_in_children
 from smtpd_core.wire.client import Observer
 from smtpd_core.wire.envelope import MailParameters
 from smtpd_core.wire.replies import Reply
@@ -94,6 +94,7 @@ class Outbox:
         self._spool_limit = spool_limit
         self._free_floor = free_floor
         self._durability_of = durability_of
+        self._recognises_resend = recognises_resend
         self._resends = Resends(clock, resend_window, recognises_resend)
         self._control: ControlSocket | None = None
         self._alone = alone
@@ -139,6 +140,7 @@ class Outbox:
             spool.stop(1.0)
             raise
         self._spool = spool
+        abandon_in_children(self)
         return True
 
     def _start_delivery(self, spool_directory: str, spool: Spool) -> None:
@@ -219,6 +221,19 @@ class Outbox:
             self.queue = None
         self._spool = self._intake = self.dispatcher = None
         return in_time
+
+    def abandon(self) -> None:
+        """In the child after a fork: not started, and nothing of the parent's is held. It may be started again."""
+        if self._spool is not None:
+            self._spool.abandon()
+        if self._control is not None:
+            self._control.abandon()
+        if isinstance(self.queue, SqliteQueue):
+            self.queue.abandon()
+        if self._owns_queue:
+            self.queue = None
+        self._resends = Resends(self._clock, self._resends.window, self._recognises_resend)
+        self._spool = self._control = self._intake = self.dispatcher = None
 
     def reload(self, relaying: Relaying) -> None:
         """Plans, manners and terms follow these from the next parcel on; our name and the number of couriers stay."""

@@ -11,6 +11,7 @@ Not here: SQL (statements), looking and listing (queue_reader).
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import logging
@@ -536,6 +537,15 @@ class SqliteQueue:
             return done
 
         return self.change(job)
+
+    def abandon(self) -> None:
+        """In the child after a fork: the lock is the parent's, and so is the database. SQLite can't be carried through
+        a fork, not even to be closed: that could write an old log over what others wrote since. So it stays open."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+            for connection in (self._db, self._reader):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
     def close(self) -> None:
         """Idempotent."""

@@ -192,6 +192,14 @@ class Spool:
             self._lock = -1
         return True
 
+    def abandon(self) -> None:
+        """In the child after a fork: it is the parent's. Closing our copy of the lock leaves it with the parent."""
+        self._stopping = True
+        for descriptor in (self._lock, self._descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._lock = self._descriptor = -1
+
     @property
     def is_stopped(self) -> bool:
         """Whether its segments are orphans now."""

@@ -2,6 +2,7 @@
 
 from smtpd_core.threads.books import Post
 from smtpd_core.threads.crew import Crew
+from smtpd_core.threads.forks import abandon_in_children
 from smtpd_core.threads.log_writer import LogWriter
 from smtpd_core.threads.loop import Condition, Lock, Loop, start_loop
 from smtpd_core.threads.mailbox import Mailbox, PollMailbox
@@ -23,6 +24,7 @@ __all__ = [
     "ThreadPool",
     "Ticket",
     "Turn",
+    "abandon_in_children",
     "resolve_all",
     "start_loop",
 ]
