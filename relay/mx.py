@@ -174,12 +174,11 @@ class Dns:
     """Questions to `server` ("HOST" or "HOST:PORT"), the system's where it is ""; answers are kept for their TTL."""
 
     def __init__(self, server: str = "", clock: Callable[[], float] = time.monotonic) -> None:
-        self._resolver = dns.resolver.Resolver(configure=not server)
+        self._server: tuple[str, int] | None = None
         if server:
             host, port = split_host(server, 53)
-            self._resolver.nameservers = [str(ipaddress.ip_address(host))]
-            self._resolver.port = port
-        self._resolver.lifetime = LIFETIME
+            self._server = str(ipaddress.ip_address(host)), port
+        self._resolver: dns.resolver.Resolver | None = None
         self._clock = clock
         self._lock = Lock()
         self._cached: dict[tuple[str, str], tuple[float, Lookup]] = {}
@@ -202,9 +201,21 @@ class Dns:
                 self._cached[key] = (expires, lookup)
         return lookup
 
+    def _configured(self) -> dns.resolver.Resolver:
+        """Made at the first question: who has smart hosts only needs no resolver, and a system's settings that can't
+        be read now (DNSException) may be there at the next attempt."""
+        resolver = self._resolver
+        if resolver is None:
+            resolver = dns.resolver.Resolver(configure=self._server is None)
+            if self._server is not None:
+                resolver.nameservers, resolver.port = [self._server[0]], self._server[1]
+            resolver.lifetime = LIFETIME
+            self._resolver = resolver
+        return resolver
+
     def _lookup(self, name: str, kind: str) -> Lookup:
         try:
-            answer = self._resolver.resolve(f"{name}.", kind, search=False)
+            answer = self._configured().resolve(f"{name}.", kind, search=False)
         except dns.resolver.NXDOMAIN as error:
             return Lookup(Known.NO_DOMAIN, ttl=_negative_ttl(list(error.kwargs.get("responses", {}).values())))
         except dns.resolver.NoAnswer as error:

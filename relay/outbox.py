@@ -333,7 +333,7 @@ def envelope_for(
     if not several:
         raise ValueError("a message needs at least one recipient")
     for address in (sender, *(one.address for one in several)):
-        if any(c < " " or c == "\x7f" for c in address) or len(address) > 320:
+        if any(c < " " or c == "\x7f" or "\ud800" <= c <= "\udfff" for c in address) or len(address) > 320:
             raise ValueError(f"{address[:80]!r} is no mail address")
     if any(not one.address for one in several):
         raise ValueError("a recipient may not be empty")

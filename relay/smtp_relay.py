@@ -7,6 +7,7 @@ Thread: send() from any, several at a time; the settings are read when a send be
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.client import Observer
 from smtpd_core.wire.envelope import MailParameters
 from smtpd_core.wire.sasl.client import Credentials
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,6 @@ class SmtpRelay:
                 waiting.append(_carried(crew, agent, parcel, draft.open))
             for ticket in waiting:
                 ticket.wait()
-                if ticket.outcome is not None:
-                    raise ticket.outcome
                 for outcome in ticket.value:
                     statuses[outcome.number] = _status(envelope.recipients[outcome.number], outcome)
         finally:
@@ -192,10 +193,12 @@ def _carried(crew: Crew, agent: SmtpAgent, parcel: Parcel, open_body: Callable[[
                 told = [Outcome(stop.number, Result.FAILED, 0, enhanced, text) for stop in parcel.stops]
             else:
                 told = agent.deliver(parcel, open_body, time.time())
-        except Exception as error:  # handed to the caller of send(), who alone can decide
-            ticket.resolve(error)
-        else:
-            ticket.resolve(None, told)
+        except Exception as error:
+            # Raised, it would hide from the caller what the other destinations took already.
+            log.exception("sending to %s failed", parcel.destination)
+            text = f"sending failed: {type(error).__name__}: {error}"
+            told = [Outcome(stop.number, Result.DEFERRED, 0, "4.3.0", text) for stop in parcel.stops]
+        ticket.resolve(None, told)
 
     crew.submit(carry)
     return ticket

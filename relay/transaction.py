@@ -74,7 +74,14 @@ class Transaction:
         try:
             client.mail(
                 load.sender,
-                mail_parameters(load.parameters, extensions, size=load.size, body=load.body, utf8=load.utf8),
+                mail_parameters(
+                    load.parameters,
+                    extensions,
+                    size=load.size,
+                    body=load.body,
+                    utf8=load.utf8,
+                    logged_in=client.is_logged_in,
+                ),
             )
         except ValueError as error:
             self._all(Word(Step.MAIL.value, Answer(553, "5.1.7", str(error)), is_ours=True))

@@ -220,6 +220,8 @@ class _Attempt:
         if by is None:
             return envelope.parameters
         left = int(envelope.arrived + by.seconds - self._now)
+        if by.mode == "R":
+            left = max(left, 1)  # 0 would be a mistake there (RFC 2852 4); what is over was returned before
         return replace(envelope.parameters, by=replace(by, seconds=left))
 
     def _outcome(self, stop: Stop, word: Word, remote: str, before: Outcome | None) -> Outcome:

@@ -83,6 +83,7 @@ class Client:
         self.bindings: Mapping[str, bytes] = {}
         self.tls_is_up = False
         self.login_error = ""
+        self.is_logged_in = False
         self._reader = AnswerReader()
         self._output: list[bytes] = []
         self._owed: deque[tuple[Step, int]] = deque([(Step.GREETING, 0)])
@@ -146,6 +147,7 @@ class Client:
             self._accepted.append(number)
         elif step is Step.AUTH:
             mechanism, self._mechanism = self._mechanism, None
+            self.is_logged_in = answer.is_positive
             if mechanism is not None and answer.is_positive and not mechanism.is_proven:
                 self.login_error = f"{mechanism.name}: the server did not prove that it knows the password"
 
@@ -298,12 +300,20 @@ def _parameters(text: str) -> str:
 
 
 def mail_parameters(
-    parameters: MailParameters, extensions: Mapping[str, str], *, size: int, body: str = "", utf8: bool = False
+    parameters: MailParameters,
+    extensions: Mapping[str, str],
+    *,
+    size: int,
+    body: str = "",
+    utf8: bool = False,
+    logged_in: bool = False,
 ) -> str:
     """The parameters of MAIL that this hop understands; `size` in bytes as it will be sent, `body` what the content
-    really is by now, `utf8` whether anything in the message needs SMTPUTF8. AUTH= is not passed on: RFC 4954 5 asks
-    for trust between the two that nobody configured."""
+    really is by now, `utf8` whether anything in the message needs SMTPUTF8. AUTH= is not passed on, for RFC 4954 5 asks
+    for trust between the two that nobody configured: where we are logged in (`logged_in`) it is <> instead."""
     words = []
+    if logged_in and "AUTH" in extensions:
+        words.append("AUTH=<>")
     if "SIZE" in extensions:
         words.append(f"SIZE={size}")
     if body and ("8BITMIME" in extensions if body != "BINARYMIME" else "BINARYMIME" in extensions):

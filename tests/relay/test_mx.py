@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import dns.resolver
 import pytest
 
 from relay.__main__ import main
@@ -224,3 +225,15 @@ def test_the_plan_is_printed_step_by_step(server: NameServer, capsys: pytest.Cap
     assert main(["mx", "--dns-server", server.address, "foreign.example"]) == 75
     assert main(["mx", "--smarthost", "127.0.0.1:2525", "null.test"]) == 0
     assert main(["mx", "--dns-server", "not an address", "x.test"]) == 2
+
+
+def test_a_system_without_name_servers_can_use_smart_hosts_and_defers_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*arguments: object, **more: object) -> None:
+        raise dns.resolver.NoResolverConfiguration("cannot open /etc/resolv.conf")
+
+    monkeypatch.setattr(dns.resolver.Resolver, "read_resolv_conf", unreadable)
+    planner = Planner(Relaying())
+    assert planner.plan("smtp:127.0.0.1:25").hops[0].port == 25
+    with pytest.raises(NoRoute) as caught:
+        planner.plan("mx:there.test")
+    assert not caught.value.permanent

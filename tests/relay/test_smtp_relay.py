@@ -9,6 +9,7 @@ from email.message import EmailMessage
 import pytest
 
 from relay import SmtpRelay, TlsLevel, TlsPolicy
+from relay.hop import Hop
 from smtpd_core.server import SmtpServer
 from tests.support.name_server import NameServer
 from tests.support.peer import ScriptedPeer
@@ -126,3 +127,15 @@ def test_bytes_and_files_need_an_envelope_and_lone_line_feeds_become_crlf() -> N
         relay = SmtpRelay(smarthost=f"127.0.0.1:{peer.port}", timeout=5)
         assert relay.send(io.BytesIO(b"Subject: x\n\n.a\n"), "a@b.test", ["c@d.test"])[0].is_sent
         assert peer.contents == [b"Subject: x\r\n\r\n.a\r\n"]
+
+
+def test_an_observer_that_raises_hides_nobodys_status() -> None:
+    def observer(hop: Hop, text: str) -> None:
+        raise RuntimeError("a mistake")
+
+    with SmtpServer(port=0, local_binding="127.0.0.1") as server:
+        server.on_message_received = lambda session, letter: None
+        host, port = server.address[:2]
+        relay = SmtpRelay(smarthost=f"{host}:{port}", tls=TlsPolicy(TlsLevel.NONE), on_send_command=observer)
+        (status,) = relay.send(b"x\r\n", "s@me.test", ["bob@there.test"])
+    assert not status.is_sent and status.is_temporary and "a mistake" in status.error
