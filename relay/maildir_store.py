@@ -66,16 +66,26 @@ class MailboxStore:
             return
         outcome: OSError | None = None
         try:
-            stops = tuple(Stop(n, one, f"maildir:{self.path}") for n, one in enumerate(envelope.recipients))
-            parcel = Parcel(draft.id, envelope, draft.trace, draft.size, f"maildir:{self.path}", stops, 0)
+            parcel = self._parcel(envelope, draft.id, draft.trace, draft.size)
             for one in self._agent.deliver(parcel, draft.open, self._clock()):
                 if one.result is not Result.DELIVERED:
                     outcome = OSError(one.text)
+            if outcome is not None:  # the client sends it again, to all recipients
+                self._agent.withdraw(parcel)
         except OSError as error:
             outcome = error
         finally:
             draft.close()
             ticket.resolve(outcome)
+
+    def withdraw(self, envelope: Envelope, id: str) -> None:
+        """Take a message back that was kept a moment ago, as far as no reader has it yet."""
+        self._agent.withdraw(self._parcel(envelope, id, b"", 0))
+
+    def _parcel(self, envelope: Envelope, id: str, trace: bytes, size: int) -> Parcel:
+        destination = f"maildir:{self.path}"
+        stops = tuple(Stop(number, one, destination) for number, one in enumerate(envelope.recipients))
+        return Parcel(id, envelope, trace, size, destination, stops, 0)
 
     def start(self) -> bool:
         """Be ready again after a stop(); a new store is. False where it was ready."""

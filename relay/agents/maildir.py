@@ -59,6 +59,13 @@ class MaildirAgent:
                 outcomes |= {stop.number: local_trouble(stop, error, now) for stop in stops}
         return [outcomes[stop.number] for stop in parcel.stops]
 
+    def withdraw(self, parcel: Parcel) -> None:
+        """Take back what deliver() put into new/, where no reader has it yet."""
+        template = parcel.destination.partition(":")[2]
+        for stop in parcel.stops:
+            path = filled(template, *self._mailbox_of(stop.recipient.address))
+            remove_if_there(os.path.join(path, "new", file_name(parcel, stop, self._hostname)))
+
     def close(self) -> None:
         """Holds nothing."""
 

@@ -45,6 +45,15 @@ class Keeping(Protocol):
         the keeping from now on."""
 
 
+@runtime_checkable
+class Withdrawing(Protocol):
+    """A keeping that can take back what it kept a moment ago, since another one could not keep its part: the client
+    hears 45x and sends the whole message again."""
+
+    def withdraw(self, envelope: Envelope, id: str) -> None:
+        """Remove the message with this envelope and draft id, as far as nobody has it yet. Must not block for long."""
+
+
 def drafts_of(keeping: Keeping) -> str | None:
     """Where its large drafts are made; a program's own keeping may do without the attribute."""
     return getattr(keeping, "drafts", None)

@@ -5,7 +5,7 @@
     kept      every keeping resolved its ticket without outcome       250 goes out, and is true
 
 With a store and an outbox the message is kept in both, one after the other; where the second fails the client hears 45x
-and comes again, so the first may keep it twice: at least once, never lost.
+and comes again, so the first takes it back. One that can't (somebody read it already) has it twice: never lost.
 Thread: the session's turn.
 """
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from smtpd_core.draft import Draft
 from smtpd_core.net.conversation import Turn, WaitFor, Wish
 from smtpd_core.server.hooks import Hook
-from smtpd_core.server.keeping import Keeping, drafts_of
+from smtpd_core.server.keeping import Keeping, Withdrawing, drafts_of
 from smtpd_core.server.message import Message
 from smtpd_core.server.received import loops, missing_headers, origin_line, protocol_name, received_line
 from smtpd_core.server.session import Transaction
@@ -46,6 +46,7 @@ class Reception:
     __slots__ = (
         "_draft",
         "_envelope",
+        "_first",
         "_house",
         "_id",
         "_message",
@@ -70,6 +71,7 @@ class Reception:
         self._several: list[Reply] | None = None
         self._reply: Reply | None = None  # the program's own words, said once the message is kept
         self._to_keep: list[tuple[Keeping, Envelope]] = []
+        self._first: tuple[Keeping, Envelope, str] | None = None  # keeps its part before the second does
 
     @property
     def is_partial(self) -> bool:
@@ -90,13 +92,25 @@ class Reception:
         return True
 
     def drop(self) -> None:
-        """Forget the content. What a keeping already has is the keeping's."""
+        """Forget the content. What a keeping already has is the keeping's, but for a part without the other."""
+        first, self._first = self._first, None
+        if first is not None and not self._to_keep:
+            self._withdraw(*first)
         if self._message is not None:
             self._message.close()
             self._message = None
         if self._draft is not None:
             self._draft.close()
             self._draft = None
+
+    def _withdraw(self, keeping: Keeping, envelope: Envelope, id: str) -> None:
+        if not isinstance(keeping, Withdrawing):
+            log.warning("message %s stays where it was kept, and the client sends it again", id)
+            return
+        try:
+            keeping.withdraw(envelope, id)
+        except Exception as error:
+            self._house.report(None, "withdrawing mail", error)
 
     def as_message(self, dialogue: Dialogue) -> Message:
         """What came so far, for on_partial_message."""
@@ -230,7 +244,8 @@ class Reception:
         if not away or not local:
             return self._hand_over(store if local else outbox, envelope, dialogue)
         self._to_keep = [(outbox, _with(envelope, away))]
-        return self._hand_over(store, _with(envelope, local), dialogue)
+        self._first = store, _with(envelope, local), self._id
+        return self._hand_over(store, self._first[1], dialogue)
 
     def _hand_over(self, keeping: Keeping, envelope: Envelope, dialogue: Dialogue) -> WaitFor | None:
         """The draft is the keeping's from here on; a second keeping gets a copy, made before."""
@@ -266,6 +281,7 @@ class Reception:
 
     def _accept(self, dialogue: Dialogue, reply: Reply | None) -> WaitFor | None:
         several = self._several
+        self._first = None
         dialogue.conclude(None if several else reply or replies.queued_250(self._id), several, True)
         self.drop()
         return None

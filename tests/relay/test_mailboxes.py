@@ -182,6 +182,33 @@ def test_a_mailbox_store_keeps_at_once(tmp_path: Path) -> None:
     store.stop()
 
 
+def test_a_mailbox_store_takes_back_what_nobody_has_read(tmp_path: Path) -> None:
+    store = MailboxStore(tmp_path / "mail" / "{user}")
+    envelope = Envelope("s@x.test", (Recipient("ann@here.test"), Recipient("bob@here.test")))
+    draft = Draft(store.drafts)
+    draft.append(CONTENT)
+    id = draft.id
+    assert store.keep(envelope, draft).wait(10)
+    (read,) = (tmp_path / "mail/bob/new").iterdir()
+    read.rename(tmp_path / "mail/bob/cur" / f"{read.name}:2,S")
+    store.withdraw(envelope, id)
+    assert store.stop(10)
+    assert not list((tmp_path / "mail/ann/new").iterdir())
+    assert len(list((tmp_path / "mail/bob/cur").iterdir())) == 1
+
+
+def test_a_mailbox_store_keeps_for_all_or_for_none(tmp_path: Path) -> None:
+    """The client hears 452 for the message, and sends it to all of them again."""
+    store = MailboxStore(tmp_path / "mail" / "{user}")
+    (tmp_path / "mail" / "bob").write_text("a file where a Maildir should be")
+    draft = Draft(store.drafts)
+    draft.append(CONTENT)
+    ticket = store.keep(Envelope("s@x.test", (Recipient("ann@here.test"), Recipient("bob@here.test"))), draft)
+    assert ticket.wait(10) and isinstance(ticket.outcome, OSError)
+    assert not list((tmp_path / "mail/ann/new").iterdir())
+    store.stop()
+
+
 def test_mail_that_a_command_sent_in_a_circle_is_not_given_to_it_again() -> None:
     content = b"Delivered-To: Ann@a.test\r\nSubject: x\r\n\r\nDelivered-To: bob@a.test\r\n"
     to = "pipe:/bin/true"

@@ -235,6 +235,47 @@ def test_store_and_outbox_share_a_message_and_both_keep_it_before_the_250():
     assert store.kept[0][1] == outbox.kept[0][1]
 
 
+class Withdrawn(Memory):
+    def __init__(self, *domains, slow=False):
+        super().__init__(*domains, slow=slow)
+        self.withdrawn = []
+
+    def withdraw(self, envelope, id):
+        self.withdrawn.append(([one.address for one in envelope.recipients], id))
+
+
+@pytest.mark.parametrize("failure", ["outcome", "raises", "too late"])
+def test_the_store_takes_its_part_back_where_the_outbox_can_not_keep_its_own(failure):
+    """The client sends all of it again, and the store had it twice."""
+    store, outbox = Withdrawn("mx.test"), Memory(slow=True)
+    talk = Talk(store=store, outbox=outbox, relay_from=("192.0.2.0/24",))
+    talk.to_content(["ann@mx.test", "bob@else.test"])
+    if failure == "raises":
+        outbox.keep = None
+        assert talk.say(*LETTER)[:9] == "451 4.3.0"
+    else:
+        assert talk.say(*LETTER) == ""
+        assert not store.withdrawn
+        if failure == "outcome":
+            outbox.tickets[0].resolve(OSError("no space"))
+            assert talk.go()[:9] == "452 4.3.1"
+        else:
+            talk.dialogue.overdue("ticket")
+            assert talk.go()[:9] == "451 4.3.0"
+    [(addresses, id)] = store.withdrawn
+    assert addresses == ["ann@mx.test"] and id.encode() in store.kept[0][1]
+
+
+def test_nothing_is_taken_back_where_both_kept_or_the_store_did_not():
+    for trouble, reply in ((None, "250"), (OSError("no space"), "452")):
+        store, outbox = Withdrawn("mx.test"), Memory()
+        store.trouble = trouble
+        talk = Talk(store=store, outbox=outbox, relay_from=("192.0.2.0/24",))
+        assert talk.to_content(["ann@mx.test", "bob@else.test"]).say(*LETTER)[:3] == reply
+        talk.say("QUIT")
+        assert not store.withdrawn
+
+
 def test_an_explicit_accept_is_the_rule_that_lets_a_stranger_relay():
     talk = Talk(store=Memory("mx.test"), outbox=Memory())
     talk.greet().say("MAIL FROM:<a@a.test>")
