@@ -1,6 +1,7 @@
 """The guard at the door: who may connect, how many, how often; and who failed to log in how many times.
 
-Rule 1: a refusal is always said: 421 4.3.2 for too many, 554 5.7.1 for a blocked source. Never silence.
+Rule 1: a refusal is always said: 421 4.3.2 for too many, 554 5.7.1 for a blocked source. Only under implicit TLS it is
+        a close: to say it would take the handshake, a millisecond of work for each newcomer of a flood.
 Rule 2: every counter is bounded. Open connections are bounded by max_connections, all others by `tracked` keys: an
         attacker with a million addresses makes the counters less exact, never larger.
 Thread: any (one lock for each guard, held for a few instructions).

@@ -44,7 +44,7 @@ class DaemonProcess:
                 env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
                 pass_fds=descriptors,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while "listening " not in (said := self.output.read_text()) or not said.endswith("\n"):
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log.read_text()}"
             assert time.monotonic() < deadline, "it does not come up"
@@ -66,13 +66,13 @@ class DaemonProcess:
         """As the power cord would."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def stop(self, timeout: float = 30.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """TERM, and its exit code."""
         assert self.process is not None
         if self.process.poll() is None:
@@ -99,7 +99,7 @@ class DaemonProcess:
             time.sleep(0.02)
         return found
 
-    def wait_for_log(self, text: str, timeout: float = 30.0) -> str:
+    def wait_for_log(self, text: str, timeout: float = 60.0) -> str:
         """Until the log says `text`; the line."""
         deadline = time.monotonic() + timeout
         while True:

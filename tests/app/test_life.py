@@ -10,8 +10,9 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def configured(tmp_path: Path, more: str = "") -> tuple[Path, DaemonProcess]:
 
 
 def rcpt(daemon: DaemonProcess, address: str) -> int:
-    with smtplib.SMTP(*daemon.address, timeout=20) as client:
+    with smtplib.SMTP(*daemon.address, timeout=60) as client:
         client.ehlo("probe.test")
         client.mail("eve@far.test")
         return client.rcpt(address)[0]
@@ -93,7 +94,7 @@ def test_a_start_that_can_not_be_names_the_setting(tmp_path: Path, arguments: li
 
 def test_hup_takes_over_new_settings_and_sessions_go_on(tmp_path: Path) -> None:
     config, daemon = configured(tmp_path)
-    with daemon, smtplib.SMTP(*daemon.address, timeout=20) as session:
+    with daemon, smtplib.SMTP(*daemon.address, timeout=60) as session:
         session.ehlo("probe.test")
         session.mail("eve@far.test")
         assert session.rcpt("bob@our.test")[0] == 550
@@ -124,7 +125,7 @@ def test_hup_changes_the_guard_and_opens_no_second_chance_for_the_old_one(tmp_pa
         daemon.signal(signal.SIGHUP)
         daemon.wait_for_log("reloaded")
         with pytest.raises(smtplib.SMTPConnectError, match="554"):
-            smtplib.SMTP(*daemon.address, timeout=20)
+            smtplib.SMTP(*daemon.address, timeout=60)
         assert "guard.block needs a restart" not in daemon.log.read_text()
 
 
@@ -166,7 +167,7 @@ def store_password(users: Path, name: str) -> None:
 
 def offered(daemon: DaemonProcess) -> tuple[str, str]:
     """What EHLO shows of AUTH and LIMITS after STARTTLS."""
-    with smtplib.SMTP(*daemon.address, timeout=20) as client:
+    with smtplib.SMTP(*daemon.address, timeout=60) as client:
         client.starttls(context=ssl._create_unverified_context())
         client.ehlo()
         return client.esmtp_features["auth"], client.esmtp_features["limits"]
@@ -184,7 +185,7 @@ def test_it_misbehaves_as_it_is_told(tmp_path: Path) -> None:
     with DaemonProcess(tmp_path / "state", *faults) as daemon:
         assert rcpt(daemon, "ann@full.test") == 452
         assert rcpt(daemon, "ann@full.test") == 250
-        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        with smtplib.SMTP(*daemon.address, timeout=60) as client:
             with pytest.raises(smtplib.SMTPDataError, match="451"):
                 client.sendmail("eve@far.test", ["ann@late.test"], "Subject: refused\r\n\r\n")
             client.sendmail("eve@far.test", ["ann@good.test"], "Subject: taken\r\n\r\n")
@@ -216,7 +217,7 @@ def test_a_fault_that_makes_no_sense_is_refused(fault: str, reason: str, tmp_pat
 def test_the_log_tells_who_came_and_how_a_session_ended(tmp_path: Path) -> None:
     _, daemon = configured(tmp_path, '[log]\nlevel = "debug"\n')
     with daemon:
-        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        with smtplib.SMTP(*daemon.address, timeout=60) as client:
             client.noop()
         daemon.wait_for_log("connected to mx")
         daemon.wait_for_log("is gone: ended; 0 messages")
@@ -243,13 +244,13 @@ def test_hup_serves_a_new_certificate_without_closing_anything(tmp_path: Path) -
         write_pair(Pair(*self_signed(["mx.our.test"])), tmp_path / "certificate.pem", tmp_path / "key.pem")
 
     def shown(daemon: DaemonProcess) -> bytes | None:
-        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        with smtplib.SMTP(*daemon.address, timeout=60) as client:
             client.starttls(context=ssl._create_unverified_context())
             return client.sock.getpeercert(binary_form=True)  # type: ignore[union-attr]
 
     renew()
     _, daemon = configured(tmp_path, f'[tls]\ncertificate = "{tmp_path}/certificate.pem"\nkey = "{tmp_path}/key.pem"\n')
-    with daemon, smtplib.SMTP(*daemon.address, timeout=20) as session:
+    with daemon, smtplib.SMTP(*daemon.address, timeout=60) as session:
         session.starttls(context=ssl._create_unverified_context())
         before = shown(daemon)
         renew()
@@ -263,7 +264,7 @@ def test_reload_under_load_drops_no_session(tmp_path: Path) -> None:
     _, daemon = configured(tmp_path)
 
     def send(number: int) -> int:
-        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        with smtplib.SMTP(*daemon.address, timeout=60) as client:
             for _ in range(40):
                 client.sendmail("eve@far.test", ["ann@our.test"], f"Subject: {number}\r\n\r\n.\r\n")
         return 40
@@ -281,7 +282,7 @@ def test_reload_under_load_drops_no_session(tmp_path: Path) -> None:
 def test_a_second_term_ends_at_once(tmp_path: Path) -> None:
     daemon = DaemonProcess(tmp_path / "state")
     daemon.start()
-    with smtplib.SMTP(*daemon.address, timeout=20) as busy:
+    with smtplib.SMTP(*daemon.address, timeout=60) as busy:
         busy.ehlo("probe.test")
         busy.mail("eve@far.test")
         busy.rcpt("ann@our.test")
@@ -292,8 +293,8 @@ def test_a_second_term_ends_at_once(tmp_path: Path) -> None:
         daemon.signal(signal.SIGTERM)
         assert daemon.process is not None
         began = time.monotonic()
-        assert daemon.process.wait(10) != 0
-        assert time.monotonic() - began < 5
+        assert daemon.process.wait(60) != 0
+        assert time.monotonic() - began < 20, "draining would have waited for the client, for 30 seconds"
         busy.close()
 
 
@@ -330,14 +331,14 @@ def test_what_can_not_be_served_is_refused_with_the_reason(tmp_path: Path, confi
 
 def refused(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "smtpd_core", "serve", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "smtpd_core", "serve", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
 
 
 def test_the_supervisor_hears_ready_reloading_and_stopping(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
-        supervisor.settimeout(20)
+        supervisor.settimeout(60)
         daemon = DaemonProcess(tmp_path / "state")
         daemon.start({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"})
         assert supervisor.recv(1000).startswith(b"READY=1\nMAINPID=")
@@ -365,7 +366,7 @@ def test_a_socket_that_systemd_opened_is_served(tmp_path: Path) -> None:
         daemon.start(descriptors=(there,))
         try:
             assert daemon.listening == [("mx", f"127.0.0.1:{port}")]
-            with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
                 assert client.noop()[0] == 250
         finally:
             assert daemon.stop() == 0
@@ -380,12 +381,17 @@ def test_the_pid_file_holds_the_process_and_goes_with_it(tmp_path: Path) -> None
     assert not (tmp_path / "pid").exists()
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user may enter; tmp_path lies in one that each run of pytest closes again for all of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
-def test_privileges_are_given_up_once_the_port_is_bound(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and folder.name.startswith(("pytest-", "popen-", "test_")):
-            os.chmod(folder, 0o755)
-    config, daemon = configured(tmp_path)
+def test_privileges_are_given_up_once_the_port_is_bound(open_folder: Path) -> None:
+    config, daemon = configured(open_folder)
     config.write_text('user = "nobody"\n' + config.read_text())
     with daemon:
         assert daemon.process is not None
@@ -393,7 +399,7 @@ def test_privileges_are_given_up_once_the_port_is_bound(tmp_path: Path) -> None:
         nobody = str(pwd.getpwnam("nobody").pw_uid)
         uids = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
         assert set(uids) == {nobody}
-        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        with smtplib.SMTP(*daemon.address, timeout=60) as client:
             client.sendmail("eve@far.test", ["ann@our.test"], "Subject: x\r\n\r\nx\r\n")
         mail = daemon.wait_for(1)[0]
         assert mail.stat().st_uid == int(nobody) and mail.stat().st_mode & 0o077 == 0

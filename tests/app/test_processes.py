@@ -237,6 +237,7 @@ def test_children_end_when_the_master_is_killed(served):
 
 def test_a_second_term_ends_at_once(served):
     with Client(served.address) as client:
+        assert client.ask("x") == "250 x"
         client.send("BLOCK 30")
         time.sleep(0.1)
         served.process.send_signal(signal.SIGTERM)
@@ -244,4 +245,4 @@ def test_a_second_term_ends_at_once(served):
         began = time.monotonic()
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(60) == 1
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 9, "draining would have waited for the hook, for 10 seconds"
