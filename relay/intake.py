@@ -157,22 +157,32 @@ class Intake:
         """Everything that is promised in the directory. How many messages were imported; raises what the queue
         raises."""
         count = 0
+        trouble: OSError | None = None
         # The position is read before the directory: a segment that begins in between waits for the next time.
         position = self._spool.position if self._spool is not None else None
         for name, several in found_in(self.directory).items():
-            if self._spool is not None and name == self._spool.name and not self._spool.is_stopped:
-                count += self._import_live(several, position)
-                continue
-            path = lock_path(self.directory, name)
-            lock = self._disk.lock(path)
-            if lock is None:
-                count += self._import_live(several, self._published(path))
-                continue
             try:
-                count += self._import_orphans(name, several)
-                self._disk.remove(path)
-            finally:
-                self._disk.close(lock)
+                count += self._import_spool(name, several, position)
+            except OSError as error:
+                # One spool that can't be read must not hold up the others; it is tried again with them.
+                log.error("intake: spool %s: %s", name, error)
+                trouble = error
+        if trouble is not None:
+            raise trouble
+        return count
+
+    def _import_spool(self, name: str, several: list[Found], position: Position | None) -> int:
+        if self._spool is not None and name == self._spool.name and not self._spool.is_stopped:
+            return self._import_live(several, position)
+        path = lock_path(self.directory, name)
+        lock = self._disk.lock(path)
+        if lock is None:
+            return self._import_live(several, self._published(path))
+        try:
+            count = self._import_orphans(name, several)
+            self._disk.remove(path)
+        finally:
+            self._disk.close(lock)
         return count
 
     def _published(self, path: str) -> Position | None:
@@ -332,6 +342,10 @@ class Intake:
         path = self._aside_path(f"{reading.found.key}.record-{record.start}")
         with open(path, "wb") as file:
             file.write(reading.pread(record.end - record.start, record.start))
+            file.flush()
+            self._disk.sync(file.fileno())
+        # It was promised, and its segment will be removed.
+        self._disk.sync_directory(self.aside)
         log.error("intake: message %s can't be imported: %s; its record is kept as %s", record.id, why, path)
 
     def _set_segment_aside(self, found: Found, why: str) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from relay.intake import Intake
+from relay.queue_memory import MemoryQueue
 from relay.resends import Resends
 from relay.spool import Durability, Spool
 from smtpd_core.threads import Mailbox, Ticket
 from smtpd_core.wire.envelope import Envelope
-from tests.support.spooling import ENVELOPE, NOW, FaultyDisk, draft, imported, kept, refused
+from tests.support.spooling import ENVELOPE, NOW, FaultyDisk, draft, imported, kept, refused, to_one_maildir
 
 LETTER = b"Message-ID: <1@example.test>\r\n\r\nhello\r\n"
 
@@ -89,6 +91,19 @@ def test_what_was_answered_before_the_sync_goes_to_a_fresh_segment_where_the_syn
     kept(spool.promise(draft(spool, b"x" * size, "M3"), ENVELOPE))
     assert spool.stop(5)
     assert sorted(imported(tmp_path / "spool")) == ["M1", "M2", "M3"]
+
+
+def test_a_segment_that_cant_be_opened_holds_up_no_other_spool(tmp_path: Path) -> None:
+    """All that came after it by name, the living spool included, waited for ever."""
+    spool = Spool(tmp_path / "spool")
+    kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
+    (tmp_path / "spool" / "000000000000000-00000001.seg").symlink_to(tmp_path / "nowhere")
+    queue = MemoryQueue()
+    intake = Intake(tmp_path / "spool", queue, to_one_maildir, spool=spool, clock=lambda: NOW)
+    with pytest.raises(FileNotFoundError):
+        intake.import_all()
+    assert [one.message_id for one in queue.claim("maildir:m", 9, NOW, 60)] == ["M1"]
+    assert spool.stop(5)
 
 
 def resending(folder: Path) -> tuple[Spool, Resends]:
