@@ -19,6 +19,10 @@ class QueueIsHeld(OSError):
     """Another process holds this queue; only one may change it."""
 
 
+class QueueUnreadable(OSError):
+    """The queue's file is damaged, of a later program, or none of ours."""
+
+
 class Queue(Protocol):
     """Thread: any; every change is done by the one writer, callers wait for it."""
 

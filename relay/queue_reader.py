@@ -23,6 +23,10 @@ _CHUNK = 200
 _FINAL = {sql.DELIVERED: "delivered", sql.RELAYED: "relayed", sql.FAILED: "failed", sql.EXPIRED: "expired"}
 
 
+# What any method may raise besides where the file is damaged.
+Unreadable = sqlite3.Error
+
+
 class SqliteReader:
     """A QueueView of the queue in the file `path`. Raises FileNotFoundError where there is none."""
 

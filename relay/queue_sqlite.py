@@ -25,7 +25,7 @@ from relay import timing
 from relay.disk import Disk
 from relay.envelope_form import pack, unpack
 from relay.mail import Message, Outcome, Parcel, Recipient, Result, Settlement, Stop
-from relay.queue import QueueIsHeld
+from relay.queue import QueueIsHeld, QueueUnreadable
 from smtpd_core.threads import Lock
 from smtpd_core.wire.envelope import Envelope
 
@@ -63,7 +63,7 @@ class _Order(Generic[T]):
 class SqliteQueue:
     """The queue in the file `path`; bodies over 256 KiB are files in `bodies` beside it.
 
-    Raises QueueIsHeld where another process has it, sqlite3.Error where the file is none of ours.
+    Raises QueueIsHeld where another process has it, QueueUnreadable where the file is damaged or none of ours.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, disk: Disk | None = None) -> None:
@@ -97,6 +97,9 @@ class SqliteQueue:
                 self._db.execute(sql.LANE_DUE, (lane,))
             self._db.execute(sql.UNUSED_LANES)
             self._remove_strays()
+        except sqlite3.Error as error:
+            self._disk.close(lock)
+            raise QueueUnreadable(f"the queue {self.path} can't be opened: {error}") from error
         except BaseException:
             self._disk.close(lock)
             raise

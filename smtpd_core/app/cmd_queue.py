@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from relay.control import ask, orders
-from relay.queue_reader import SqliteReader
+from relay.queue import QueueUnreadable
+from relay.queue_reader import SqliteReader, Unreadable
 from relay.queue_sqlite import SqliteQueue
 from relay.spool_check import spool_faults
 from relay.view import Filter, Listed, Status, Story
@@ -71,13 +72,17 @@ def _verb(
         parser.add_argument("--status", default="", choices=Status.ALL, metavar="S", help=", ".join(Status.ALL))
         parser.add_argument("--older", default=0.0, type=_age, metavar="T", help='arrived before: "30m", "2h", "1d"')
         parser.add_argument("--younger", default=0.0, type=_age, metavar="T", help="arrived within")
-        parser.add_argument("--limit", default=0, type=int, metavar="N", help="so many at most")
+        parser.add_argument("--limit", default=0, type=_count, metavar="N", help="so many at most")
     parser.set_defaults(work=run)
 
 
 def run(options: argparse.Namespace) -> int:
     work: Callable[[argparse.Namespace], int] = options.work
-    return work(options)
+    try:
+        return work(options)
+    except (Unreadable, QueueUnreadable) as error:
+        print(f"queue {options.verb}: {state_of(options) / 'queue.db'}: {error}", file=sys.stderr)
+        return FAILED
 
 
 def state_of(options: argparse.Namespace) -> Path:
@@ -244,7 +249,16 @@ def _told(story: Story, now: float) -> list[str]:
 
 
 def _age(text: str) -> float:
-    return float(duration(text))
+    try:
+        return float(duration(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of messages; write 1 or more")
+    return int(text)
 
 
 def _ago(at: float, now: float) -> str:

@@ -151,3 +151,32 @@ def test_a_check_names_damage_in_the_spool(state: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert queue(state, "check") == 1
     assert f"{path}: bytes " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "M1"], ["hold", "--all"], ["hold", "M1"], ["stats"], ["check"]])
+def test_a_damaged_queue_is_said_plainly(words: list[str], state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (state / "queue.db").open("r+b") as file:
+        file.truncate(5000)
+    assert queue(state, *words) == 1
+    assert "queue.db: " in capsys.readouterr().err
+
+
+def test_a_server_beside_a_damaged_queue_says_so_and_does_not_start(
+    state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (state / "queue.db").write_bytes(b"no database at all " * 500)
+    assert main(["serve", "--state", str(state), "--listen", "127.0.0.1:0"]) != 0
+    assert "queue.db can't be opened: file is not a database" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--limit", "-3"], ["--limit", "0"], ["--limit", "many"], ["--older", "5x"]])
+def test_a_filter_that_means_nothing_changes_nothing(
+    words: list[str], state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A negative limit deleted everything."""
+    with pytest.raises(SystemExit) as ended:
+        queue(state, "delete", "--all", *words)
+    assert ended.value.code == 2
+    assert f"argument {words[0]}: " in capsys.readouterr().err
+    assert queue(state, "list") == 0
+    assert capsys.readouterr().out.endswith("2 messages\n")

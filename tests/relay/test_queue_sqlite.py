@@ -14,7 +14,7 @@ import pytest
 from relay import statements as sql
 from relay.disk import Disk
 from relay.mail import Body, Message, Outcome, Recipient, Result, Settlement, Stop
-from relay.queue import QueueIsHeld
+from relay.queue import QueueIsHeld, QueueUnreadable
 from relay.queue_sqlite import SqliteQueue, _Order
 from smtpd_core.wire.envelope import Envelope
 
@@ -85,7 +85,7 @@ def test_a_queue_of_a_later_program_is_refused_in_words(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "queue.db") as db:
         db.execute(f"PRAGMA user_version = {sql.VERSION + 1}")
     db.close()
-    with pytest.raises(sqlite3.DatabaseError, match=f"schema version {sql.VERSION + 1}"):
+    with pytest.raises(QueueUnreadable, match=f"schema version {sql.VERSION + 1}"):
         SqliteQueue(tmp_path / "queue.db")
 
 
