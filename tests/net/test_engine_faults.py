@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import select
 import socket
 import struct
 import threading
@@ -270,6 +271,7 @@ def test_without_descriptors_accepting_pauses_and_recovers(caplog):
     club = Club()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with serving(club) as engine:
+        early = Client(engine.addresses[0])
         waiting = [socket.socket() for _ in range(3)]  # made before the limit
         used = len(os.listdir("/proc/self/fd"))
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 2, hard))
@@ -286,6 +288,12 @@ def test_without_descriptors_accepting_pauses_and_recovers(caplog):
                 ends = time.monotonic() + 10
                 while "no descriptor" not in caplog.text and time.monotonic() < ends:
                     time.sleep(0.01)
+            # One leaves: its two descriptors let two in, and the third one finds none again, which is not told again.
+            early.close()
+            assert all(select.select([sock], [], [], 20)[0] for sock in waiting[:2])
+            ends = time.monotonic() + 10
+            while engine._reactor.accepting._is_accepting and time.monotonic() < ends:
+                time.sleep(0.01)
             assert caplog.text.count("no descriptor") == 1
         finally:
             for descriptor in blockers:
