@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 # Lines of one transcript: the beginning of a long session goes, its end tells what went wrong.
 MAX_LINES = 400
 
+# Characters of such a line; a hundred failed sessions of a hostile client are some 10 MB then, not 80.
+MAX_LINE = 250
+
 
 # Control characters that could make a terminal or a reader of lines believe something else.
 _SHOWN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
@@ -190,7 +193,7 @@ class Witness:
             debug.note(self.session.id, kind, text)
         if self.lines is not None:
             since = time.monotonic() - self.started
-            self.lines.extend(f"{since:8.3f} {mark} {part.translate(_SHOWN)}" for part in text.split("\n"))
+            self.lines.extend(f"{since:8.3f} {mark} {part[:MAX_LINE].translate(_SHOWN)}" for part in text.split("\n"))
 
     def end(self, why: str, failed: bool) -> None:
         self.note("close", why)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from smtpd_core import SmtpServer, UserAccount
+from smtpd_core.server.observers import MAX_LINE, MAX_LINES
 from tests.server.people import HARMLESS, Diary, Memory, talking
 
 
@@ -126,3 +127,15 @@ def test_a_line_that_is_no_text_is_told_too(tmp_path):
             line.socket.sendall(one)
             assert line.hear()[:9] == "500 5.5.2"
     assert path.read_text().count("C: (a line that is none)") == 2
+
+
+def test_a_transcript_is_bounded_in_lines_and_in_their_length():
+    closed = Diary()
+    with serve(transcript_memory=1, max_errors=0, on_close_connection=closed.note) as server:
+        with talking(server) as line:
+            for _ in range(MAX_LINES):
+                line.ask("X" * 1000)
+            line.ask("QUIT")
+        closed.wait(lambda entries: entries)
+        lines = server.transcript(closed.entries[0].id).splitlines()
+    assert len(lines) <= MAX_LINES and max(map(len, lines)) < MAX_LINE + 30
