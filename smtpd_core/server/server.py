@@ -131,7 +131,7 @@ class SmtpServer(Component):
             except BaseException:
                 self._stop_keepings(started, 5.0)
                 raise
-            self._started_keepings = started
+            self._started_keepings += started  # what an earlier run left is still ours to stop
             self._engine = engine
             self._ended = Ticket()
         self._tell("on_start")
@@ -153,13 +153,19 @@ class SmtpServer(Component):
         if engine.pool.is_mine():
             # A hook can't wait for its own end, and what keeps its message must outlive it.
             if engine.is_running:
-                start_loop("smtpd-stop", lambda: _ignore(self.stop(timeout)))
+                start_loop("smtpd-stop", lambda: _ignore(self._stop(engine, ended, timeout)))
             return False
+        return self._stop(engine, ended, timeout)
+
+    def _stop(self, engine: Engine, ended: Ticket, timeout: float | None) -> bool:
+        """End this engine, which may not be the server's any more: another thread may have started it again."""
         has_ended = engine.stop(timeout)
         with self._lock:
             is_first = self._ended is ended and not self._is_ending and not ended.is_resolved
             if is_first:
                 self._is_ending = True
+            elif self._ended is not ended:
+                ended.resolve()  # started again in between: the new run has the keepings, and its stop() ends them
         if not is_first:
             return ended.wait(timeout) and has_ended
         try:

@@ -495,3 +495,17 @@ def test_the_listener_of_a_session_is_named_with_its_real_port():
     with serve(store=store, listeners=listeners) as server, talking(server, "LHLO probe.test") as line:
         line.send()
         assert store.kept[0][0].origin.listener == f"lmtp 127.0.0.1:{server.address[1]}"
+
+
+def test_a_start_between_the_end_of_the_engine_and_that_of_the_store_leaves_nothing():
+    """The store was nobody's to stop then, and who still waited for the first end waited for ever."""
+    store = Living()
+    server = serve(store=store)
+    server.start()
+    engine, ended = server.engine, server._ended
+    assert engine.stop(5.0)
+    server.start()
+    assert server._stop(engine, ended, None), "a stop that is late ends its own run only"
+    assert server.active
+    assert server.stop(5.0)
+    assert store.life == ["started", "started", "stopped"]
