@@ -298,6 +298,7 @@ def listener_of(section: ListenerSection) -> ListenerSettings:
         proxy_protocol=section.proxy_protocol,
         proxy_from=section.proxy_from,
         xclient_from=section.xclient_from,
+        mechanisms=section.mechanisms,
         without=section.without,
     )
 

@@ -86,12 +86,12 @@ def _names(settings: Settings) -> Iterator[Fault]:
 
 
 def _protocol(settings: Settings) -> Iterator[Fault]:
-    for name in settings.accounts.mechanisms:
-        if name.upper() not in MECHANISMS:
-            yield (
-                "accounts.mechanisms",
-                f"{name!r} is none of {', '.join(MECHANISMS)}{nearest(name.upper(), MECHANISMS)}",
-            )
+    offers = [("accounts.mechanisms", settings.accounts.mechanisms)]
+    offers += [(f"listener[{n}].mechanisms", one.mechanisms) for n, one in enumerate(settings.listener, 1)]
+    for key, names in offers:
+        for name in names:
+            if name.upper() not in MECHANISMS:
+                yield key, f"{name!r} is none of {', '.join(MECHANISMS)}{nearest(name.upper(), MECHANISMS)}"
     known = [one.keyword for one in EXTENSIONS]
     lists = [("limits.without", settings.limits.without)]
     lists += [(f"listener[{n}].without", one.without) for n, one in enumerate(settings.listener, 1)]
@@ -148,7 +148,11 @@ def _listener(listener: Listener, settings: Settings) -> Iterator[Fault]:
         yield "bind", reason
     if listener.auth != "off" and not settings.accounts.store:
         yield "auth", f"{listener.auth} needs [accounts] store"
-    if listener.auth == "required" and listener.tls == "none" and not _can_log_in_without_tls(settings.accounts):
+    if (
+        listener.auth == "required"
+        and listener.tls == "none"
+        and not _can_log_in_without_tls(listener, settings.accounts)
+    ):
         yield (
             "auth",
             'required with tls = "none": passwords would travel in the clear, so nobody could log in; set tls,'
@@ -160,9 +164,10 @@ def _listener(listener: Listener, settings: Settings) -> Iterator[Fault]:
         yield "service", "LMTP must not be offered on port 25 (RFC 2033 5)"
 
 
-def _can_log_in_without_tls(accounts: Accounts) -> bool:
+def _can_log_in_without_tls(listener: Listener, accounts: Accounts) -> bool:
     """Allowed on purpose, or by a mechanism that shows nothing and was named; the store has its say at the start."""
-    rows = [MECHANISMS[name.upper()] for name in accounts.mechanisms if name.upper() in MECHANISMS]
+    names = [name.upper() for name in listener.mechanisms or accounts.mechanisms]
+    rows = [MECHANISMS[name] for name in names if name in MECHANISMS]
     return accounts.cleartext_without_tls or any(
         not (row.clear_text or row.needs_binding or row.needs_certificate) for row in rows
     )

@@ -67,6 +67,9 @@ class Listener:
     )
     xclient_from: tuple[str, ...] = setting((), "networks (CIDR) that may use XCLIENT and XFORWARD", restart=True)
     without: tuple[str, ...] = setting((), "ESMTP extensions that this listener does not announce", restart=True)
+    mechanisms: tuple[str, ...] = setting(
+        (), "SASL mechanisms to offer here, best first; empty: accounts.mechanisms", restart=True
+    )
     durability: str = setting(
         "synced",
         "what a 250 means: the message survives power loss, only our process (written), or nothing yet (memory)",

@@ -26,6 +26,7 @@ class ListenerSettings:
     "fd:NAME" (inherited by the LISTEN_FDS convention).
     `proxy_protocol`: a PROXY header of version 1 or 2 comes first; only `proxy_from` (CIDR) may connect then.
     `without`: ESMTP extensions that this listener does not offer, besides those of the server.
+    `mechanisms`: SASL mechanisms to offer here, best first, instead of the server's.
     `ipv6_only`: for an IPv6 wildcard address; otherwise it takes IPv4 too.
     """
 
@@ -38,6 +39,7 @@ class ListenerSettings:
     xclient_from: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     ipv6_only: bool = False
+    mechanisms: tuple[str, ...] = ()
     backlog: int = 1024
 
 

@@ -74,11 +74,12 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
     auth = listener.auth if server.listeners else _auth(server)  # accounts may have come since start()
     mechanisms: tuple[str, ...] = ()
     added: tuple[Mechanism, ...] = ()
+    chosen = listener.mechanisms or server.auth_mechanisms
     if auth != "off":
         try:
-            added = added_mechanisms(server.auth_mechanisms, version_1=server.ntlm_version_1)
+            added = added_mechanisms(chosen, version_1=server.ntlm_version_1)
             mechanisms = usable_mechanisms(
-                server.auth_mechanisms,
+                chosen,
                 server._house.accounts,
                 slots.on_authenticate,
                 tls_is_possible=tls != "none",

@@ -226,6 +226,30 @@ def test_the_log_tells_who_came_and_how_a_session_ended(tmp_path: Path) -> None:
         assert " INFO " in daemon.wait_for_log("is gone: closed by the client")
 
 
+def test_each_listener_offers_its_own_mechanisms(tmp_path: Path) -> None:
+    users = tmp_path / "users.toml"
+    store_password(users, "ann")
+    config = tmp_path / "smtpd.toml"
+    config.write_text(
+        f"""
+        accounts = {{ store = "file:{users}" }}
+        listener = [
+            {{ bind = "127.0.0.1:0", auth = "offered", mechanisms = ["LOGIN"] }},
+            {{ bind = "127.0.0.1:0", auth = "offered" }},
+        ]
+        """
+    )
+    with DaemonProcess(tmp_path / "state", "--config", str(config), listen="") as daemon:
+        shown = []
+        for _, text in daemon.listening:
+            with smtplib.SMTP(text, timeout=20) as client:
+                client.starttls(context=ssl._create_unverified_context())
+                client.ehlo()
+                shown.append(client.esmtp_features["auth"].split())
+    assert shown[0] == ["LOGIN"]
+    assert "PLAIN" in shown[1]
+
+
 def test_hup_names_what_needs_a_restart(tmp_path: Path) -> None:
     config, daemon = configured(tmp_path)
     with daemon:
