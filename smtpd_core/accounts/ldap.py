@@ -118,7 +118,7 @@ class LdapStore:
     def _binds(self, dn: str, password: str) -> bool:
         def bind() -> bool:
             try:
-                self._client(dn, password).connect(timeout=TIMEOUT).close()
+                self._connected(dn, password).close()
             except (self._errors.AuthenticationError, self._errors.InsufficientAccess, self._errors.NoSuchObjectError):
                 return False
             return True
@@ -172,8 +172,14 @@ class LdapStore:
                 return self._idle.pop(), False
         except IndexError:
             pass
-        client = self._client(self.settings.service_dn, self.settings.service_password)
-        return client.connect(timeout=TIMEOUT), True
+        return self._connected(self.settings.service_dn, self.settings.service_password), True
+
+    def _connected(self, dn: str, password: str) -> Any:
+        """A connection that is lost while it is made is tried once more: directories restart, busy ones drop some."""
+        try:
+            return self._client(dn, password).connect(timeout=TIMEOUT)
+        except self._errors.ConnectionError:
+            return self._client(dn, password).connect(timeout=TIMEOUT)
 
     def _asked(self, ask: Callable[[], T]) -> T:
         try:
