@@ -12,6 +12,9 @@ from relay.plan import NoRoute
 from relay.relaying import Relaying
 from relay.retry import RetryPolicy, is_time_to_warn, schedule
 
+# Attempts that are printed.
+MOST = 1000
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -59,14 +62,16 @@ def _schedule(options: argparse.Namespace) -> int:
         expire=seconds(options.expire) if options.expire else default.expire,
         delay_warning=seconds(options.delay_warning) if options.delay_warning else default.delay_warning,
     )
-    moments = schedule(policy)
+    moments = schedule(policy, MOST)
     before = [-1.0, *moments]
     warnings = [n for n, at in enumerate(moments, 1) if is_time_to_warn(policy, before[n - 1], 0.0, at)]
     for number, moment in enumerate(moments, 1):
         notes = ["the sender is warned"] if number in warnings[:1] else []
-        if number == len(moments):
+        if number == len(moments) and number < MOST:
             notes.append("the last: then it is given up and returned")
         print(f"attempt {number:3}  after {spoken(moment)}{'  ' if notes else ''}{'; '.join(notes)}")
+    if len(moments) == MOST:
+        print(f"and so on until {spoken(policy.expire)}")
     print(f"each wait is stretched at random by up to {policy.jitter:.0%}")
     return 0
 

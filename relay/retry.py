@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+INFINITY = float("inf")
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 
@@ -31,9 +32,9 @@ class RetryPolicy:
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
-        if not self.schedule or min(self.schedule) <= 0:
+        if not self.schedule or not all(0 < wait < INFINITY for wait in self.schedule):
             raise ValueError("a retry schedule needs at least one wait, and every wait more than 0 seconds")
-        if self.expire <= 0:
+        if not 0 < self.expire < INFINITY:
             raise ValueError("expire must be more than 0 seconds")
         if not 0 <= self.jitter <= 1:
             raise ValueError("jitter is a part of the wait, from 0 to 1")
@@ -61,11 +62,13 @@ def is_time_to_warn(policy: RetryPolicy, before: float, arrived: float, at: floa
     return bool(policy.delay_warning) and before < warn_at <= at
 
 
-def schedule(policy: RetryPolicy) -> list[float]:
-    """The moments of all attempts, in seconds from arrival, without jitter."""
+def schedule(policy: RetryPolicy, most: int = 10_000) -> list[float]:
+    """The moments of all attempts, in seconds from arrival, without jitter; at `most` so many."""
     moments = [0.0]
     attempts = 1
     while True:
+        if attempts >= most:
+            return moments
         following = next_attempt(policy, attempts, 0.0, moments[-1], 0.0)
         if following is None:
             return moments

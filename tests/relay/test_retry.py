@@ -35,7 +35,18 @@ def test_the_warning_falls_on_the_first_attempt_after_its_time() -> None:
     assert not any(is_time_to_warn(never, 0.0, 0.0, at) for at in schedule(never))
 
 
-@pytest.mark.parametrize("wrong", [{"schedule": ()}, {"schedule": (0.0,)}, {"expire": 0.0}, {"jitter": 2.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"schedule": ()},
+        {"schedule": (0.0,)},
+        {"schedule": (float("nan"),)},
+        {"expire": 0.0},
+        {"expire": float("nan")},
+        {"expire": float("inf")},
+        {"jitter": 2.0},
+    ],
+)
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         RetryPolicy(**wrong)  # type: ignore[arg-type]
@@ -72,3 +83,9 @@ def test_a_window_closes_after_troubles_in_a_row_and_then_one_probe_is_let_throu
     assert window.room(161.0 + 119) == 0 and window.room(161.0 + 121) == 1
     window.went_well()
     assert window.room(162.0) >= 1 and not window.is_closed(162.0)
+
+
+def test_a_schedule_of_moments_ends_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schedule", "--retry", "0.001s"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 1002 and "and so on" in told[-2]
