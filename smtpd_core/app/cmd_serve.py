@@ -167,7 +167,7 @@ def _reload(daemon: Daemon, options: argparse.Namespace, writer: LogWriter) -> N
     """A bad new configuration is reported, and the old one stays."""
     writer.reopen()
     try:
-        left = daemon.reload(settings_of(options))
+        left = daemon.reload(fitted(settings_of(options), options.config or "(defaults)"))
     except (BadSettings, OSError, ValueError, ExtraMissing, CertificateError) as error:
         for line in str(error).splitlines():
             log.error("reload refused, everything stays as it was: %s", line)

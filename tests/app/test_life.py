@@ -106,6 +106,15 @@ def test_hup_takes_over_new_settings_and_sessions_go_on(tmp_path: Path) -> None:
         assert rcpt(daemon, "bob@our.test") == 250
 
 
+def test_hup_without_a_change_has_nothing_to_say(tmp_path: Path) -> None:
+    """The limit of connections that the system holds was taken for a change of the setting."""
+    _, daemon = configured(tmp_path)
+    with daemon:
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded")
+        assert "needs a restart" not in daemon.log.read_text()
+
+
 def test_hup_with_a_bad_configuration_changes_nothing(tmp_path: Path) -> None:
     config, daemon = configured(tmp_path)
     with daemon:
