@@ -134,7 +134,10 @@ class Faults:
         user: str | None = None,
         hello: str | None = None,
     ) -> Fault:
-        """A fault at this stage, where all patterns given match. What goes wrong is said on the result."""
+        """A fault at this stage, where all patterns given match. What goes wrong is said on the result. ValueError
+        where there is no such stage."""
+        if why := _unknown_stage(stage):
+            raise ValueError(f"faults.on({stage!r}): {why}")
         given = {"to": to, "sender": sender, "user": user, "hello": hello}
         fault = Fault(stage.upper(), {key: pattern for key, pattern in given.items() if pattern is not None})
         with self._lock:
@@ -167,7 +170,7 @@ class Faults:
         """The fault that acts now; counts it."""
         with self._lock:
             for fault in self._plan:
-                if not fault.matches(stage, facts):
+                if fault.hang_up_after is not None or not fault.matches(stage, facts):
                     continue
                 fault.seen += 1
                 if fault.seen <= fault.after or (fault.times and fault.seen > fault.after + fault.times):
@@ -212,9 +215,8 @@ def parse(text: str) -> Fault:
         raise ValueError(f"fault {text!r}: {str(error).lower()}") from None
     if len(words) < 2:
         raise ValueError(f"fault {text!r}: a stage and an action are due, as in 'RCPT to=*@full.test reply 452'")
-    if words[0].upper() not in STAGES and not words[0].upper().startswith("X"):
-        near = get_close_matches(words[0].upper(), STAGES, 1)
-        raise ValueError(f"fault {text!r}: no stage {words[0]!r}" + (f"; did you mean {near[0]}?" if near else ""))
+    if why := _unknown_stage(words[0]):
+        raise ValueError(f"fault {text!r}: {why}")
     settings = {"times": 0, "after": 0}
     where: dict[str, str] = {}
     plain: list[str] = []
@@ -271,6 +273,15 @@ _ACTIONS = {
     "stall": "",
     "drop": "the name of an extension",
 }
+
+
+def _unknown_stage(stage: str) -> str:
+    """What is wrong with the name of a stage, "" where nothing is."""
+    name = stage.upper()
+    if name in STAGES or name.startswith("X"):
+        return ""
+    near = get_close_matches(name, STAGES, 1)
+    return f"no stage {stage!r}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _number(text: str, word: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 from smtpd_core.net.conversation import Pause, Turn, WaitFor, Wish
@@ -17,7 +18,7 @@ from smtpd_core.server.house import House
 from smtpd_core.server.server import SmtpServer
 from smtpd_core.testing.faults import CONTENT, Fault, Faults
 from smtpd_core.wire import events
-from smtpd_core.wire.events import ContentDropped, Event, Waiting
+from smtpd_core.wire.events import NEED_BYTES, ContentDropped, Event, Waiting
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.server import ServerProtocol, WireObserver
 from smtpd_core.wire.settings import ProtocolSettings
@@ -25,8 +26,8 @@ from smtpd_core.wire.settings import ProtocolSettings
 # A pause of no length: what is ready goes out in a segment of its own, then the script goes on.
 _FLUSH = 0.0
 
-# A stalled dialogue looks up this rarely; the connection's own deadlines and stop() end it.
-_STALLED = 3_600.0
+# No more is said, and what comes is not looked at; the client's leaving, a deadline or stop() end it.
+_STALLED = inf
 
 # The stage of each event that has a verdict; "" where it is the verb that was said.
 _DECIDED: dict[type, str] = {
@@ -38,6 +39,7 @@ _DECIDED: dict[type, str] = {
     events.ContentEnds: CONTENT,
     events.StartTls: "STARTTLS",
     events.Authenticated: "AUTH",
+    events.AuthFailed: "AUTH",
     events.Verify: "VRFY",
     events.Expand: "EXPN",
     events.Etrn: "ETRN",
@@ -45,6 +47,9 @@ _DECIDED: dict[type, str] = {
 
 # Verbs that the core answers by itself: they are bent where their reply is said.
 _UNDECIDED = frozenset({"NOOP", "RSET", "QUIT", "HELP"})
+
+# Verbs that the core may not know, or not offer; a fault makes them known.
+_UNOFFERED = frozenset({"EXPN", "ETRN", "VRFY"})
 
 _Piece = bytes | float | None  # octets, a pause, or the end
 
@@ -65,6 +70,7 @@ class Script:
         self.pieces: deque[_Piece] = deque()
         self.ready = b""
         self.content_left: int | None = None
+        self.is_over = False  # after a cut or a stall nothing that came behind is looked at
         self.inner: WireObserver | None = None
 
     def facts(self) -> dict[str, str]:
@@ -78,9 +84,14 @@ class Script:
         """STARTTLS was accepted: no handshake follows, or the connection ends."""
         fault = self.faults.take("HANDSHAKE", self.facts())
         if fault is not None and fault.is_silent:
-            self.pieces.extend([_STALLED, None])
+            self.end(_STALLED)
         elif fault is not None and fault.cut_after is not None:
-            self.pieces.append(None)
+            self.end()
+
+    def end(self, *last: _Piece) -> None:
+        """These pieces, and then the end."""
+        self.pieces.extend([*last, None])
+        self.is_over = True
 
     def command(self, text: str) -> None:
         verb, _, argument = text.partition(" ")
@@ -114,20 +125,45 @@ class FaultyProtocol(ServerProtocol):
 
     def next_event(self) -> Event | Waiting:
         """An event that is refused on purpose is refused before the floor above hears of it."""
+        script = self.script
         while True:
+            if script.is_over:
+                return NEED_BYTES
             event = super().next_event()
+            if script.content_left is not None and self._hangs_up(event):
+                return NEED_BYTES
             stage = _DECIDED.get(type(event))
             if stage is None:
                 return event
-            script = self.script
             script.stage = stage or script.stage
             script.user = self.identity
+            if isinstance(event, events.Authenticated):
+                script.user = event.identity
+            elif isinstance(event, events.AuthFailed):
+                script.user = event.user
             self.fault = fault = script.take()
             if fault is None or fault.says is None or fault.says.is_positive:
+                if isinstance(event, events.ContentBegins):
+                    script.content_left = script.faults.hang_up_after(script.facts())
                 return event
             self.refuse(fault.says)
             if stage == CONTENT:
                 return ContentDropped(fault.says)
+
+    def _hangs_up(self, event: Event | Waiting) -> bool:
+        """Whether so much content has come that the connection is lost; its end then is never seen."""
+        script = self.script
+        left = script.content_left or 0
+        if isinstance(event, events.BodyChunk):
+            script.content_left = left = left - len(event.data)
+        elif not isinstance(event, events.ContentEnds):
+            return False
+        if left > 0:
+            if isinstance(event, events.ContentEnds):
+                script.content_left = None
+            return False
+        script.end()
+        return True
 
     def accept(self, reply: Reply | None = None, replies: Sequence[Reply] | None = None) -> None:
         fault = self.fault
@@ -138,17 +174,18 @@ class FaultyProtocol(ServerProtocol):
     def say(self, reply: Reply) -> None:
         script = self.script
         fault, self.fault = self.fault, None
-        if fault is None and reply.is_positive and script.stage in _UNDECIDED:
+        ends = False
+        if fault is None and _is_open(script.stage, reply):
             fault = script.take()
             if fault is not None and fault.says is not None:
                 reply = fault.says
-        if fault is None or not _bends(fault):
+            ends = reply.code == 421  # the core does not end by itself here
+        if fault is None or not (ends or _bends(fault)):
             super().say(reply)
         else:
             self._bend(reply, fault)
         if reply.code == 354:
             script.stage = CONTENT
-            script.content_left = script.faults.hang_up_after(script.facts())
 
     def _bend(self, reply: Reply, fault: Fault) -> None:
         script = self.script
@@ -159,9 +196,11 @@ class FaultyProtocol(ServerProtocol):
         if fault.wait:
             pieces.append(fault.wait)
         if fault.is_silent:
-            pieces.extend([_STALLED, None])
+            script.end(_STALLED)
         elif fault.cut_after is not None:
-            pieces.extend([wire[: fault.cut_after], None])
+            script.end(wire[: fault.cut_after])
+        elif reply.code == 421:
+            script.end(wire)
         elif fault.is_split:
             for at in range(len(wire)):
                 pieces.extend([wire[at : at + 1], _FLUSH])
@@ -169,6 +208,13 @@ class FaultyProtocol(ServerProtocol):
             pieces.append(wire)
         if fault.rest:
             pieces.append(fault.rest)
+
+
+def _is_open(stage: str, reply: Reply) -> bool:
+    """Whether this reply is the core's own to a verb for which a fault can be written."""
+    if reply.is_positive:
+        return stage in _UNDECIDED
+    return reply.code in (500, 502) and (stage in _UNOFFERED or stage.startswith("X"))
 
 
 def _bends(fault: Fault) -> bool:
@@ -220,12 +266,19 @@ class FaultyDialogue(Dialogue):
         return wish
 
     def receive(self, data: bytes) -> None:
-        super().receive(data)
-        left = self.script.content_left
-        if left is not None:
-            self.script.content_left = left - len(data)
-            if self.script.content_left <= 0:
-                self.script.pieces.append(None)
+        if not self.script.is_over:
+            super().receive(data)
+
+    def end_of_input(self, error: BaseException | None) -> None:
+        if self.script.is_over:
+            self.script.pieces = deque([None])
+        super().end_of_input(error)
+
+    def overdue(self, what: str) -> None:
+        if self.script.is_over:
+            self.script.pieces = deque([None])
+        else:
+            super().overdue(what)
 
     def advance(self, turn: Turn) -> Wish | WaitFor | Pause:
         script = self.script
@@ -244,6 +297,9 @@ class FaultyDialogue(Dialogue):
                 return Wish.CLOSE
             if isinstance(piece, bytes):
                 script.ready += piece
+            elif piece == _STALLED:
+                script.pieces.appendleft(piece)
+                return Wish.NEED_BYTES
             else:
                 return Pause(piece) if piece else Wish.GO_ON
         after, self._after = self._after, None
