@@ -41,13 +41,22 @@ def options_of(config: pytest.Config) -> dict[str, Any]:
     return found
 
 
+def marked(item: pytest.Item) -> dict[str, Any]:
+    """What the markers say: of module, class and test, the nearer one above the others."""
+    found: dict[str, Any] = {}
+    for marker in reversed(list(item.iter_markers("smtpd"))):
+        if marker.args:
+            raise pytest.UsageError(f"pytest.mark.smtpd{marker.args}: options have names, as in smtpd(tls='starttls')")
+        found |= marker.kwargs
+    return found
+
+
 @pytest.fixture
 def smtpd(request: pytest.FixtureRequest) -> Iterator[TestServer]:
     """A server for this test alone, on a free port; gone when the test ends."""
     from smtpd_core.testing.server import TestServer
 
-    marker = request.node.get_closest_marker("smtpd")
-    with TestServer(**(options_of(request.config) | (marker.kwargs if marker else {}))) as server:
+    with TestServer(**(options_of(request.config) | marked(request.node))) as server:
         request.node.stash.setdefault(_SERVERS, []).append(server)
         yield server
 
@@ -64,6 +73,10 @@ def smtpd_session_server(pytestconfig: pytest.Config) -> Iterator[TestServer]:
 @pytest.fixture
 def smtpd_session(request: pytest.FixtureRequest, smtpd_session_server: TestServer) -> TestServer:
     """One server for the whole session (of this worker), with inbox and faults emptied before each test."""
+    if marked(request.node):
+        raise pytest.UsageError(
+            "pytest.mark.smtpd: smtpd_session takes its options from the ini file, not from a marker"
+        )
     smtpd_session_server.reset()
     request.node.stash.setdefault(_SERVERS, []).append(smtpd_session_server)
     return smtpd_session_server
@@ -71,9 +84,9 @@ def smtpd_session(request: pytest.FixtureRequest, smtpd_session_server: TestServ
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test's report has the dialogues of its server."""
+    """A failed test's report has the dialogues of its server, where a fixture failed too."""
     report = yield
-    if report.failed and report.when == "call":
+    if report.failed:
         for server in item.stash.get(_SERVERS, []):
             report.sections.append(("smtpd transcript", server.transcript or "no session"))
     return report

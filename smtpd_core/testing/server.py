@@ -19,6 +19,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import quote
 
 from certs.files import Pair, pem_of
 from certs.issue import authority
@@ -113,8 +114,9 @@ class TestServer:
         return self.server.stop(timeout)
 
     def reset(self) -> None:
-        """Forget letters and faults; sessions stay."""
+        """Forget letters, faults, and the transcripts of sessions that have ended; connections stay."""
         self.inbox.clear()
+        self._sessions.forget()
         self.faults.clear()
 
     def __enter__(self) -> TestServer:
@@ -135,8 +137,11 @@ class TestServer:
 
     @property
     def url(self) -> str:
-        """smtp://user:password@host:port, or smtps:// for implicit TLS."""
-        login = f"{self.accounts[0].user_name}:{self.accounts[0].password}@" if self.accounts else ""
+        """smtp://user:password@host:port, or smtps:// for implicit TLS. User and password are percent-encoded."""
+        login = ""
+        if self.accounts:
+            first = self.accounts[0]
+            login = f"{quote(first.user_name, safe='')}:{quote(str(first.password), safe='')}@"
         return f"{'smtps' if self.tls == 'implicit' else 'smtp'}://{login}{self.host}:{self.port}"
 
     def environ(self) -> dict[str, str]:
@@ -180,13 +185,17 @@ class TestServer:
             )
         else:
             client = smtplib.SMTP(self.host, self.port, local_hostname=hello, timeout=timeout)
-        client.ehlo_or_helo_if_needed()
-        if self.tls.startswith("starttls"):
-            client._host = "localhost"  # type: ignore[attr-defined]  # the name that the certificate is checked for
-            client.starttls(context=self.ssl_context())
-            client.ehlo()
-        if login and self.accounts:
-            client.login(self.accounts[0].user_name, str(self.accounts[0].password))
+        try:
+            client.ehlo_or_helo_if_needed()
+            if self.tls.startswith("starttls"):
+                client._host = "localhost"  # type: ignore[attr-defined]  # the name that the certificate is checked for
+                client.starttls(context=self.ssl_context())
+                client.ehlo()
+            if login and self.accounts:
+                client.login(self.accounts[0].user_name, str(self.accounts[0].password))
+        except BaseException:
+            client.close()  # nobody else can: an open connection would hold up assert_none()
+            raise
         return client
 
     # -- what happened
@@ -284,6 +293,11 @@ class _Sessions:
     def known(self) -> list[str]:
         with self._changed:
             return list(self._known)
+
+    def forget(self) -> None:
+        """Those that have ended are known no more."""
+        with self._changed:
+            self._known = [one for one in self._known if one in self._open]
 
     def expect(self, port: int) -> None:
         """A probe will come from this port."""
