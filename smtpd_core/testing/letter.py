@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -12,8 +13,8 @@ from typing import cast
 
 from smtpd_core.wire.envelope import Envelope
 
-_LINK = re.compile(r"""https?://[^\s<>"'\])]+""")
-_HREF = re.compile(r"""href\s*=\s*(?:"([^"]*)"|'([^']*)')""", re.IGNORECASE)
+_LINK = re.compile(r"""https?://(?:[^\s<>"'\]()]|\([^\s<>"'()]*\))+""", re.IGNORECASE)
+_HREF = re.compile(r"""href\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]+>", re.IGNORECASE | re.DOTALL)
 
 # A one-time code: 4 to 8 digits, or 6 to 8 capitals and digits with at least one of each, standing alone.
@@ -52,11 +53,15 @@ class Letter:
 
     @property
     def subject(self) -> str:
-        return str(self.email["subject"] or "")
+        return self.header("subject")
 
     def header(self, name: str) -> str:
-        """A header's decoded value, "" where it is missing."""
-        return str(self.email[name] or "")
+        """A header's decoded value, "" where it is missing; as it stands where it can't be parsed."""
+        try:
+            return str(self.email[name] or "")
+        except Exception:  # the parser of Python 3.11 fails in many ways on broken values
+            raw = next(value for key, value in self.email.raw_items() if key.lower() == name.lower())
+            return " ".join(str(raw).split())
 
     @cached_property
     def text(self) -> str:
@@ -72,27 +77,61 @@ class Letter:
     def links(self) -> list[str]:
         """Every http(s) address of both parts, in order, each once."""
         found = _LINK.findall(self.text)
-        for pair in _HREF.findall(self.html):
-            address = html.unescape(pair[0] or pair[1])
-            if address.startswith(("http://", "https://")):
+        for spellings in _HREF.findall(self.html):
+            address = html.unescape("".join(spellings)).strip()
+            if address.lower().startswith(("http://", "https://")):
                 found.append(address)
         return list(dict.fromkeys(one.rstrip(".,;:!?") for one in found))
 
     @cached_property
     def codes(self) -> list[str]:
         """One-time codes: 4 to 8 digits (or 6 to 8 capitals and digits) that stand alone, in order, each once."""
-        words = self.text or html.unescape(_TAG.sub(" ", self.html))
-        return list(dict.fromkeys(_CODE.findall(_LINK.sub(" ", words))))
+        for words in (self.text, html.unescape(_TAG.sub(" ", self.html))):
+            if found := _CODE.findall(_LINK.sub(" ", words)):
+                return list(dict.fromkeys(found))
+        return []
 
     @property
     def attachments(self) -> dict[str, bytes]:
-        """Attached files by name; nameless ones are called part-1, part-2 and so on."""
-        parts = list(self.email.iter_attachments())
-        return {
-            part.get_filename() or f"part-{n}": cast(bytes, part.get_payload(decode=True) or b"")
-            for n, part in enumerate(parts, 1)
-        }
+        """Every part that is not the text or the HTML, by name, at whatever depth: files, pictures, invitations,
+        forwarded messages. Nameless ones are called part-1, part-2 and so on; a name that comes again gets a
+        number: "a.csv", "a.csv (2)".
+        """
+        bodies = [self._part("plain"), self._part("html")]
+        found: dict[str, bytes] = {}
+        for n, part in enumerate((one for one in _leaves(self.email) if not any(one is b for b in bodies)), 1):
+            name = unique = part.get_filename() or f"part-{n}"
+            again = 1
+            while unique in found:
+                again += 1
+                unique = f"{name} ({again})"
+            found[unique] = _octets(part)
+        return found
+
+    def _part(self, kind: str) -> EmailMessage | None:
+        return cast("EmailMessage | None", self.email.get_body(preferencelist=(kind,)))
 
     def _body(self, kind: str) -> str:
-        part = self.email.get_body(preferencelist=(kind,))
-        return str(part.get_content()).replace("\r\n", "\n") if part is not None else ""
+        part = self._part(kind)
+        if part is None:
+            return ""
+        try:
+            words = str(part.get_content())
+        except LookupError:  # a charset that nobody knows
+            words = _octets(part).decode("utf-8", "replace")
+        return words.replace("\r\n", "\n")
+
+
+def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
+    """The parts that are no multiparts, in order; a forwarded message is one part."""
+    if message.get_content_maintype() == "multipart" and message.is_multipart():
+        for part in cast("list[EmailMessage]", message.get_payload()):
+            yield from _leaves(part)
+    elif message.get_payload():
+        yield message
+
+
+def _octets(part: EmailMessage) -> bytes:
+    if part.is_multipart():  # message/rfc822: the message itself
+        return b"".join(one.as_bytes() for one in cast("list[EmailMessage]", part.get_payload()))
+    return cast(bytes, part.get_payload(decode=True) or b"")
