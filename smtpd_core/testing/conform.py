@@ -138,7 +138,7 @@ def is_loopback(host: str, port: int) -> bool:
 
 
 def findings(host: str, port: int, sender: str, to: str) -> Iterator[Finding]:
-    """Every rule and every attack, one after the other."""
+    """Every rule and every attack, one after the other; without a banner the first rule only."""
     from smtpd_core.testing.attacks import ATTACKS
 
     for rule in RULES:
@@ -146,6 +146,8 @@ def findings(host: str, port: int, sender: str, to: str) -> Iterator[Finding]:
             yield Finding(rule.name, rule.section, play(rule, host, port, sender, to))
         except (Broken, OSError) as why:
             yield Finding(rule.name, rule.section, False, str(why))
+            if rule is RULES[0]:
+                return  # no server is there, or none that says a word: all else would only wait as long
     for attack in ATTACKS:
         try:
             yield Finding(attack.name, attack.section, attack.run(host, port, sender, to))

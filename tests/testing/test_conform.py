@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from smtpd_core.app.cli import main
 from smtpd_core.testing import TestServer
 from smtpd_core.testing.attacks import ATTACKS
-from smtpd_core.testing.conform import RULES, Broken, Finding, play
+from smtpd_core.testing.conform import RULES, Broken, Finding, findings, play
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,10 @@ def test_it_is_a_command() -> None:
         [sys.executable, "-m", "smtpd_core", "conform", "--help"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0 and "example:" in done.stdout
+
+
+def test_a_port_where_nobody_answers_is_one_finding() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        found = list(findings("127.0.0.1", silent.getsockname()[1], "a@a.test", "b@b.test"))
+    assert [one.passed for one in found] == [False]
