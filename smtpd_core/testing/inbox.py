@@ -119,10 +119,19 @@ class Inbox:
         )
 
     def assert_none(
-        self, to: str | None = None, sender: str | None = None, subject: str | None = None, timeout: float = PATIENCE
+        self,
+        to: str | None = None,
+        sender: str | None = None,
+        subject: str | None = None,
+        timeout: float = PATIENCE,
+        *,
+        headers: dict[str, str] | None = None,
+        user: str | None = None,
+        hello: str | None = None,
     ) -> None:
         """No letter matches, and none that was under way when this was called: open connections are awaited first."""
         self._settle(timeout)
-        found = self.filter(to, sender, subject)
+        wanted = Filter(to, sender, subject, headers, user, hello)
+        found = [one for one in self if wanted.matches(one)]
         if found:
-            raise AssertionError(f"expected no letter with {Filter(to, sender, subject)}, but there are {found}")
+            raise AssertionError(f"expected no letter with {wanted}, but there are {found}")

@@ -118,3 +118,11 @@ def test_the_url_holds_any_password() -> None:
         "ann@a.test",
         "p@s:s/w",
     )
+
+
+def test_that_nothing_came_can_be_said_of_one_client(smtpd: TestServer) -> None:
+    with smtpd.client(hello="one.test") as client:
+        client.sendmail("a@a.test", ["b@b.test"], _LETTER)
+    smtpd.inbox.assert_none(hello="other.*")
+    with pytest.raises(AssertionError, match="one"):
+        smtpd.inbox.assert_none(hello="one.*")
