@@ -20,6 +20,10 @@ from smtpd_core.threads.meter import HookMeter
 # Looks without a running turn after which the sentinel sleeps until the next turn begins.
 _IDLE_LOOKS = 25
 
+# Where the system refused a thread the sentinel deposes nobody for so many looks (a second): the leader that goes on is
+# all that there is, and it would come back to a post that a thread which never starts holds.
+_REFUSED_LOOKS = 250
+
 
 class Lead(Protocol):
     """What a pool leads: in practice a reactor of smtpd_core.net."""
@@ -98,6 +102,7 @@ class Books:
         self.is_stopping = False
         self.sentinel_sleeps = False
         self._idle_looks = 0
+        self.refused_looks = 0  # of the sentinel, until it asks for a new thread again
         self.deposed = 0
         self.stepped_down = 0
 
@@ -208,6 +213,7 @@ class Books:
         """The system refused a thread for `successor`: its post goes to `worker`, which had it, or stays vacant."""
         with self._lock:
             post = successor.post
+            self.refused_looks = _REFUSED_LOOKS
             self.workers.remove(successor)
             successor.post = None
             if post is None:
@@ -231,9 +237,12 @@ class Books:
             self.sentinel_sleeps = False
             successors = []
             is_idle = True
+            self.refused_looks = max(0, self.refused_looks - 1)
             for post in self.posts:
-                if post.leader is None and (self.followers or self.may_recruit):
-                    successors.append(self._appoint(post))
+                if post.leader is None:
+                    is_idle = False  # whoever sleeps now leaves it vacant for ever
+                    if self._has_successor():
+                        successors.append(self._appoint(post))
                 if post.running:
                     is_idle = False
                     if post.running == post.seen:
@@ -337,7 +346,7 @@ class Books:
 
     def _depose(self, post: Post) -> Successor | None:
         worker = post.leader
-        if worker is None or not (self.followers or self.may_recruit):
+        if worker is None or not self._has_successor():
             return None
         if not worker.has_slot:
             if self.slots_held >= self.maximum:
@@ -346,6 +355,9 @@ class Books:
             self.slots_held += 1
         self.deposed += 1
         return self._replace(post, worker)
+
+    def _has_successor(self) -> bool:
+        return bool(self.followers) or (self.may_recruit and not self.refused_looks)
 
     def _dismiss(self, keep: int) -> list[Worker]:
         dismissed = self.followers[keep:]

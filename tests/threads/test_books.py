@@ -178,3 +178,16 @@ def test_one_hiccup_does_not_make_a_hook_slow_and_a_slow_one_recovers():
 def test_impossible_thread_counts_are_named(minimum, maximum):
     with pytest.raises(ValueError, match="thread counts"):
         ThreadPool(minimum, maximum)
+
+
+def test_the_sentinel_never_sleeps_while_a_post_is_vacant_and_asks_for_a_thread_again_after_a_while():
+    """Where the system refused every thread the sentinel went to sleep, and nobody ever led the reactor again."""
+    made, post, worker = books(minimum=0)
+    made.no_thread(worker, None)
+    assert post.leader is None
+    successors, looks = [], 0
+    while not successors:
+        successors, _, wait = made.look(0.0, 0.004)
+        assert wait is not None
+        looks += 1
+    assert looks > 100 and post.leader is successors[0].worker
