@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -123,12 +124,18 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
+        family = _tree(self.process.pid)  # Postfix's master outlives the command that started it
         self.process.terminate()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for pid in family[1:]:
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                pass
         self.log.close()
 
 
