@@ -326,7 +326,8 @@ def test_servers_thrown_away_leak_nothing():
         with serve():
             pass
     gc.collect()
-    assert descriptors() == before[0] and len(gc.get_objects()) < before[1] + 1000
+    assert descriptors() <= before[0]  # fewer where what an earlier test left is closed meanwhile
+    assert len(gc.get_objects()) < before[1] + 1000
 
 
 def test_start_and_stop_take_milliseconds():
