@@ -147,13 +147,13 @@ class TlsStream:
     def read(self) -> bytes:
         """All plaintext there is; b"" where there is none, or where the peer has ended (`ended`). TlsError: what came
         is not TLS, was changed, or was an alert."""
-        receive = self._connection.recv
+        connection = self._connection
+        receive = connection.recv
         first = b""
         more: list[bytes] = []
-        self._has_output = True  # key updates and alerts are answered while reading
         try:
             first = receive(_RECORD)
-            while True:
+            while binding.has_unread(connection):
                 more.append(receive(_RECORD))
         except SSL.WantReadError:
             pass
@@ -163,6 +163,8 @@ class TlsStream:
             if not first:
                 raise TlsError(why_it_failed(error)) from None
             # What came before the fault was whole and authentic; the fault is met again at the next read.
+        finally:
+            self._has_output = self._has_output or binding.has_unsent(connection)  # key updates and alerts
         return first if not more else first + b"".join(more)
 
     def write(self, plaintext: bytes) -> None:
