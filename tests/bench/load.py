@@ -47,6 +47,10 @@ class Step:
     ends: bool = False
 
 
+HELLO = Step(b"EHLO bench.test\r\n")
+STARTTLS = Step(b"STARTTLS\r\n")
+
+
 def content(size: int, dots: bool = False) -> bytes:
     """Lines of 76 columns (78 octets), a header first; the same for every run."""
     head = b"Subject: bench\r\nFrom: <probe@bench.test>\r\n\r\n"
@@ -132,22 +136,22 @@ class Generator:
         self.left -= take
         sock = socket.create_connection((self.job.host, self.job.port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.job.starttls:
-            sock = self._secure(sock)
         sock.setblocking(False)
-        session = Session(sock, deque([Step(b"EHLO bench.test\r\n"), *self.transaction * take, Step(b"QUIT\r\n")]))
+        secure = [HELLO, STARTTLS] if self.job.starttls else []
+        session = Session(sock, deque([*secure, HELLO, *self.transaction * take, Step(b"QUIT\r\n")]))
         self.sessions[sock.fileno()] = session
         self.poller.register(sock.fileno(), select.EPOLLIN)
-        if self.job.starttls:
-            self._advance(session)
 
-    def _secure(self, sock: socket.socket) -> socket.socket:
-        for words in (b"", b"EHLO bench.test\r\n", b"STARTTLS\r\n"):
-            sock.sendall(words)
-            answer = b""
-            while not answer.endswith(b"\r\n") or answer.splitlines()[-1][3:4] == b"-":
-                answer += sock.recv(65536)
-        return self.tls.wrap_socket(sock)
+    def _shake_hands(self, session: Session) -> None:
+        """As far as the server's bytes reach: while one session waits for them, others go on."""
+        tls = session.socket
+        assert isinstance(tls, ssl.SSLSocket)
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        session.step = Step(b"")
+        self._advance(session)
 
     def _advance(self, session: Session) -> None:
         if session.script:
@@ -166,6 +170,8 @@ class Generator:
             self.poller.modify(session.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def _receive(self, session: Session) -> None:
+        if session.step is STARTTLS and session.owed == 0:
+            return self._shake_hands(session)
         more = True
         while more:
             try:
@@ -175,7 +181,7 @@ class Generator:
             if not data:
                 return self._close(session)
             self._read_replies(session, data)
-            more = self.job.starttls  # plaintext may wait inside the TLS object, where epoll can't see it
+            more = isinstance(session.socket, ssl.SSLSocket)  # plaintext may wait inside, where epoll can't see it
 
     def _read_replies(self, session: Session, data: bytes) -> None:
         lines = (session.partial + data).split(b"\r\n")
@@ -185,6 +191,9 @@ class Generator:
                 raise SystemExit(f"the server refused: {line.decode('ascii', 'replace')}")
             session.owed -= line[3:4] != b"-"
         if session.owed == 0:
+            if session.step is STARTTLS:
+                session.socket = self.tls.wrap_socket(session.socket, do_handshake_on_connect=False)
+                return self._shake_hands(session)
             if session.step.ends:
                 self.latencies.append(time.monotonic() - session.began)
             self._advance(session)
