@@ -57,7 +57,8 @@ def has_extended_master_secret(connection: SSL.Connection) -> bool:
 
 def has_unread(connection: SSL.Connection) -> bool:
     """Whether more was fed than has been read. Asking costs a tenth of a read in vain, which ends in an exception."""
-    return _lib.SSL_pending(connection._ssl) > 0 or _lib.BIO_get_mem_data(connection._into_ssl, _NOWHERE) > 0
+    inside = _lib.SSL_pending(connection._ssl) > 0
+    return inside or bool(_lib.BIO_get_mem_data(connection._into_ssl, _NOWHERE) > 0)
 
 
 def has_unsent(connection: SSL.Connection) -> bool:
