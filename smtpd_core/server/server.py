@@ -23,7 +23,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from smtpd_core.accounts import AccountStore, MemoryStore, UserAccount
 from smtpd_core.accounts.callable import CallableStore
@@ -42,9 +42,6 @@ from smtpd_core.server.observers import DebugLog, Transcripts
 from smtpd_core.server.options import AT_START, NEXT_CONNECTION, Option, unknown_name
 from smtpd_core.server.session import Session
 from smtpd_core.threads import HookMeter, Lock, Ticket, start_loop
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
