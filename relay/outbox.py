@@ -28,10 +28,12 @@ from relay.dispatcher import Dispatcher
 from relay.hop import Hop
 from relay.idle import IdleConnections, IdleLimits
 from relay.intake import Intake
+from relay.kept_before import remember_all
 from relay.mail import Envelope, Outcome, Parcel, Recipient, Stop
 from relay.mx import Planner
 from relay.queue import Queue, QueueIsHeld
 from relay.queue_reader import SqliteReader
+from relay.queue_resends import QueueResends
 from relay.queue_sqlite import SqliteQueue
 from relay.relaying import Customs, Relaying
 from relay.resends import Resends, from_submission
@@ -96,6 +98,7 @@ class Outbox:
         self._durability_of = durability_of
         self._recognises_resend = recognises_resend
         self._resends = Resends(clock, resend_window, recognises_resend)
+        self._queue_resends: QueueResends | None = None
         self._control: ControlSocket | None = None
         self._alone = alone
         self._spools_only = spools_only
@@ -144,16 +147,11 @@ class Outbox:
         return True
 
     def _start_delivery(self, spool_directory: str, spool: Spool) -> None:
-        if self._spools_only:
+        is_ours = self._opens_the_queue()
+        self._remember_copies(spool_directory, asks_queue=not is_ours)
+        if not is_ours or self.queue is None:
             spool.announce = Bell(spool_directory).ring
             return
-        if self.queue is None:
-            try:
-                self.queue = SqliteQueue(os.path.join(self.directory, "queue.db"))
-            except QueueIsHeld:
-                log.info("outbox %s: another process delivers; this one spools", self.directory)
-                spool.announce = Bell(spool_directory).ring
-                return
         self.dispatcher = dispatcher = self._dispatcher(self.queue)
         self._intake = Intake(
             spool_directory,
@@ -167,11 +165,34 @@ class Outbox:
             clock=self._clock,
         )
         if isinstance(self.queue, SqliteQueue):
-            self._resends.remember(self.queue.recent_resends(self._clock() - self._resends.window))
             self._control = ControlSocket.beside(self.directory, self.queue, dispatcher.announce)
         spool.announce = self._intake.announce
         self._intake.start()
         dispatcher.start()
+
+    def _opens_the_queue(self) -> bool:
+        """False where it is another process's to deliver."""
+        if self._spools_only:
+            return False
+        if self.queue is None:
+            try:
+                self.queue = SqliteQueue(os.path.join(self.directory, "queue.db"))
+            except QueueIsHeld:
+                log.info("outbox %s: another process delivers; this one spools", self.directory)
+                return False
+        return True
+
+    def _remember_copies(self, spool_directory: str, *, asks_queue: bool) -> None:
+        """Before mail is taken; a process that only spools goes on asking the queue."""
+        if self._resends.window <= 0:
+            return
+        path = self.queue.path if isinstance(self.queue, SqliteQueue) else os.path.join(self.directory, "queue.db")
+        known = QueueResends(path)
+        remember_all(self._resends, spool_directory, known, self._clock() - self._resends.window)
+        if asks_queue:
+            self._queue_resends, self._resends.elsewhere = known, known.find
+        else:
+            known.close()
 
     def _dispatcher(self, queue: Queue) -> Dispatcher:
         idle = IdleConnections(self._idle_limits)
@@ -219,6 +240,9 @@ class Outbox:
         if self.queue is not None and self._owns_queue and in_time:
             self.queue.close()
             self.queue = None
+        if self._queue_resends is not None:
+            self._queue_resends.close()
+            self._queue_resends = self._resends.elsewhere = None
         self._spool = self._intake = self.dispatcher = None
         return in_time
 
@@ -226,6 +250,9 @@ class Outbox:
         """In the child after a fork: not started, and nothing of the parent's is held. It may be started again."""
         if self._spool is not None:
             self._spool.abandon()
+        if self._queue_resends is not None:
+            self._queue_resends.abandon()
+            self._queue_resends = None
         if self._control is not None:
             self._control.abandon()
         if isinstance(self.queue, SqliteQueue):

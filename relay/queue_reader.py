@@ -27,21 +27,30 @@ _FINAL = {sql.DELIVERED: "delivered", sql.RELAYED: "relayed", sql.FAILED: "faile
 Unreadable = sqlite3.Error
 
 
+def open_to_read(path: str) -> sqlite3.Connection:
+    """A connection that never writes. Raises FileNotFoundError, or sqlite3.Error where it is none of this program's."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no queue here: {path} does not exist")
+    db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != sql.VERSION:
+            raise sqlite3.DatabaseError(
+                f"{path} has schema version {version}, this program reads {sql.VERSION}; "
+                "a server of this program brings an older one up to date when it starts"
+            )
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 class SqliteReader:
     """A QueueView of the queue in the file `path`. Raises FileNotFoundError where there is none."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(os.fspath(path))
-        if not os.path.exists(self.path):
-            raise FileNotFoundError(f"no queue here: {self.path} does not exist")
-        self._db = sqlite3.connect(f"file:{_quoted(self.path)}?mode=ro", uri=True, isolation_level=None)
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version != sql.VERSION:
-            self._db.close()
-            raise sqlite3.DatabaseError(
-                f"{self.path} has schema version {version}, this program reads {sql.VERSION}; "
-                "a server of this program brings an older one up to date when it starts"
-            )
+        self._db = open_to_read(self.path)
 
     def messages(self, filter: Filter, now: float) -> Iterator[Listed]:
         left = filter.limit or -1

@@ -301,11 +301,6 @@ class SqliteQueue:
     def forget_source(self, source: str) -> None:
         self.change(lambda db: db.execute(sql.FORGET_SOURCE, (source,)), is_durable=False)
 
-    def recent_resends(self, since: float) -> list[tuple[bytes, str, float]]:
-        """Keys of messages added since, with id and time, for Resends.remember()."""
-        with self._reading:
-            return self._reader.execute(sql.RESENDS, (since,)).fetchall()
-
     # Claiming.
 
     def due(self, now: float, limit: int = 1000) -> list[tuple[str, int]]:

@@ -2,8 +2,10 @@
 
 The key is the source, the envelope and the whole content; only content with a Message-ID of its own counts, since
 without one two equal messages may well be two messages. Known copies are those in flight (the second waits on the
-first) and those kept within the last `window` seconds by this process or found in the queue at its start.
-Blind spot: a copy that reaches another receiver process within the window is stored twice.
+first) and those kept within the last `window` seconds by this process, or found in spool and queue at its start; a
+process that only spools also asks the queue of the one that delivers.
+Blind spot: a copy that reaches another receiver process before the first is imported into the queue, about a second,
+is stored twice.
 Thread: any.
 """
 
@@ -33,7 +35,10 @@ def from_submission(envelope: Envelope) -> bool:
 
 
 class Resends:
-    """`window` is in seconds; `clock` gives Unix time."""
+    """`window` is in seconds, 0 for no copies at all; `clock` gives Unix time. `elsewhere` finds id and Unix time of a
+    message that another process kept."""
+
+    elsewhere: Callable[[bytes], tuple[str, float] | None] | None = None
 
     def __init__(
         self, clock: Callable[[], float], window: float = 300.0, applies: Callable[[Envelope], bool] = from_submission
@@ -45,7 +50,7 @@ class Resends:
 
     def key_of(self, envelope: Envelope, draft: Draft) -> bytes:
         """16 bytes that are equal for copies, b"" where copies of this message are not looked for."""
-        if not self._applies(envelope):
+        if self.window <= 0 or not self._applies(envelope):
             return b""
         pieces = draft.chunks(HEADER_LIMIT) if draft.content is None else iter((draft.content,))
         first = next(pieces, b"")
@@ -65,6 +70,8 @@ class Resends:
         """True: a copy is in flight or kept, and `ticket` is or will be resolved with its id. False: `id` is the first
         and is in flight from now on, until kept() or forget()."""
         now = self._clock()
+        if self.elsewhere is not None and key not in self._kept and (found := self.elsewhere(key)) is not None:
+            self.remember([(key, *found)])
         with self._lock:
             kept = self._kept.get(key)
             first = self._in_flight.get(key)
@@ -97,9 +104,9 @@ class Resends:
             resolve_all(first[1], error)
 
     def remember(self, known: Iterable[tuple[bytes, str, float]]) -> None:
-        """Key, id and Unix time of messages kept before this process began (from the queue)."""
-        with self._lock:
-            for key, id, at in known:
+        """Key, id and Unix time of messages kept before this process began, or by another."""
+        for key, id, at in known:  # which may be read from disk meanwhile: not under the lock
+            with self._lock:
                 self._note(key, id, at)
 
     def _note(self, key: bytes, id: str, at: float) -> None:

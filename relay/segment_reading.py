@@ -9,6 +9,7 @@ import logging
 import os
 
 from relay import segment
+from relay.disk import Disk
 from relay.spool_files import Found
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,10 @@ class Reading:
                 return b"".join(self.pread(min(4096, length - done), offset + done) for done in range(0, length, 4096))
             log.error("intake: %s at %d: %s", self.found.path, offset, error)
             return bytes(max(0, min(length, self.size - offset)))
+
+    def sync(self, disk: Disk) -> None:
+        """All that can be read of it is on disk when this returns."""
+        disk.sync(self._descriptor)
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -12,7 +12,7 @@ from relay import segment
 from relay.disk import Disk
 from relay.envelope_form import unpack
 from relay.segment_reading import Reading
-from relay.spool_files import Found, body_path, found_in, lock_path, position_of
+from relay.spool_files import Found, body_path, found_in, position_of_living
 from relay.view import Fault
 
 
@@ -21,15 +21,7 @@ def spool_faults(directory: str | os.PathLike[str]) -> list[Fault]:
     folder = os.fspath(directory)
     found: list[Fault] = []
     for name, several in found_in(folder).items() if os.path.isdir(folder) else ():
-        disk = Disk()
-        path = lock_path(folder, name)
-        lock = disk.lock(path) if os.path.exists(path) else None
-        position = None
-        if lock is not None:
-            disk.close(lock)
-        elif os.path.exists(path):
-            with open(path, "rb") as file:
-                position = position_of(file.read(64))
+        position = position_of_living(folder, name, Disk())
         for one in several:
             live = position is not None and one.number == position.number
             found += _faults(folder, one, position.offset if live and position is not None else None)

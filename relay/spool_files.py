@@ -14,6 +14,8 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from relay.disk import Disk
+
 _SEGMENT = re.compile(r"(?P<name>[0-9A-Z]+)-(?P<number>\d{8})(\.upto-(?P<upto>\d+))?\.seg\Z")
 
 
@@ -74,6 +76,23 @@ def position_of(data: bytes) -> Position | None:
         return None
     number, offset, not_number, not_offset = _POSITION.unpack(data)
     return Position(number, offset) if (not_number, not_offset) == (number ^ _ALL_ONES, offset ^ _ALL_ONES) else None
+
+
+def position_of_living(directory: str, name: str, disk: Disk) -> Position | None:
+    """How far the spool `name` is synced while it lives, Position(0, 0) where it has not said so yet; None where it is
+    dead, and its segments are whatever they are."""
+    path = lock_path(directory, name)
+    if not os.path.exists(path):
+        return None
+    lock = disk.lock(path)
+    if lock is not None:
+        disk.close(lock)
+        return None
+    try:
+        with open(path, "rb") as file:
+            return position_of(file.read(64)) or Position(0, 0)
+    except FileNotFoundError:
+        return None  # an intake had the lock, and is through with what was an orphan
 
 
 def bytes_in(directory: str) -> int:

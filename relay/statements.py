@@ -113,6 +113,7 @@ SOURCE = "SELECT offset FROM sources WHERE name = ?"
 FORGET_SOURCE = "DELETE FROM sources WHERE name = ?"
 ADD_RESEND = "INSERT OR REPLACE INTO resends VALUES (?, ?, ?)"
 PRUNE_RESENDS = "DELETE FROM resends WHERE at < ?"
+RESEND = "SELECT id, at FROM resends WHERE key = ?"
 RESENDS = "SELECT key, id, at FROM resends WHERE at >= ? ORDER BY at"
 
 LANE = "SELECT id FROM lanes WHERE destination = ? AND rank = ?"

@@ -60,7 +60,7 @@ class Delivery:
             free_floor=settings.spool.free_floor,
             durability_of=durability_of(settings),
             recognises_resend=_RESENDS[settings.spool.resends],
-            resend_window=settings.spool.resend_window,
+            resend_window=settings.spool.resend_window if settings.spool.resends != "off" else 0.0,
             on_outcome=on_outcome,
         )
 
