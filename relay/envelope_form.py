@@ -8,6 +8,7 @@ as JSON instead; the first byte tells which. What was not valid UTF-8 survives a
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 from smtpd_core.wire.envelope import DeliverBy, Envelope, MailParameters, Origin, Recipient
 
@@ -18,6 +19,10 @@ _JSON = "{"
 # Fields that precede the recipients, the form's letter included, and fields for each recipient.
 _HEAD = 21
 _EACH = 3
+
+# Origins and parameters that were unpacked last are given again: those of one session, of one kind of client. Making
+# them anew took two thirds of the time.
+_REMEMBERED = 512
 
 # None for a text that may also be empty; no address or token begins with it.
 _NONE = "\x01"
@@ -68,21 +73,22 @@ def unpack(data: bytes) -> Envelope:
     fields = text.split("\0")
     if text[:1] != _FIXED or len(fields) < _HEAD or (len(fields) - _HEAD) % _EACH:
         raise ValueError(f"no envelope: {len(fields)} fields, first byte {text[:1]!r}")
-    recipients = tuple(
+    recipients = [
         Recipient(fields[at], tuple(fields[at + 1].split(",")) if fields[at + 1] else (), fields[at + 2])
         for at in range(_HEAD, len(fields), _EACH)
-    )
-    _, arrived, address, port, hello, protocol, tls, user, listener, session = fields[:10]
-    return Envelope(
-        sender=fields[0][1:],
-        recipients=recipients,
-        parameters=_parameters(fields[10:_HEAD]),
-        origin=Origin(address, int(port), hello, protocol, tls, user, listener, session),
-        arrived=float(arrived),
-    )
+    ]
+    origin, parameters = _origin(*fields[2:10]), _parameters(*fields[10:_HEAD])
+    return Envelope(fields[0][1:], tuple(recipients), parameters, origin, float(fields[1]))
 
 
-def _parameters(fields: list[str]) -> MailParameters:
+@lru_cache(_REMEMBERED)
+def _origin(*fields: str) -> Origin:
+    address, port, hello, protocol, tls, user, listener, session = fields
+    return Origin(address, int(port), hello, protocol, tls, user, listener, session)
+
+
+@lru_cache(_REMEMBERED)
+def _parameters(*fields: str) -> MailParameters:
     size, body, smtputf8, ret, envid, auth, by, hold_for, hold_until, priority, require_tls = fields
     deliver_by = None
     if by:

@@ -6,10 +6,9 @@
 
 Rule 1: a ticket of durability SYNCED is resolved only after the sync of its record, which follows the sync and link
 of its body file, which follow the segment's header and name.
-Rule 2: after a failed sync the descriptor is never synced again: the kernel may have dropped the pages and would
-report success. The segment is suspect, cut back to what is synced, and a fresh one is begun.
+Rule 2: what failed is refused; what was answered before its sync and lost that is kept again.
 Thread: promise() and has_room() from any; all else in the commit loop.
-Not here: reading segments back and removing them (intake), the form of a record (segment).
+Not here: files and syncs (segment_writing, spool_bodies), reading segments back and removing them (intake).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -26,8 +25,11 @@ from relay import segment
 from relay.disk import Disk
 from relay.envelope_form import pack
 from relay.resends import Resends
+from relay.segment_writing import SegmentWriting
+from relay.spool_bodies import keep_body
 from relay.spool_figures import Figures
-from relay.spool_files import Position, body_path, bytes_in, lock_path, position_bytes, segment_path, suspect_path
+from relay.spool_files import Position, body_path, lock_path
+from relay.spool_room import Room
 from smtpd_core.draft import Draft, new_id
 from smtpd_core.threads import Mailbox, Ticket, resolve_all, start_loop
 from smtpd_core.wire.envelope import Envelope
@@ -41,12 +43,6 @@ SEGMENT_SIZE = 64 << 20
 # One batch: what one writev and one sync carry. More only delays those at its front.
 BATCH_RECORDS = 256
 BATCH_BYTES = 8 << 20
-
-# How often, at most, a full spool looks whether there is room again; and after how many bytes an open one looks.
-LOOK_AGAIN = 0.25
-LOOK_AFTER = 8 << 20
-
-spool_full_452 = Reply(452, "4.3.1", "Insufficient system storage, try again later")
 
 
 class Durability(Enum):
@@ -100,10 +96,6 @@ class Spool:
         self.drafts: str | None = self.directory
         self.bodies = os.path.join(self.directory, "bodies")
         self.announce = announce
-        self.limit, self.free_floor = limit, free_floor
-        self._look_after = min(LOOK_AFTER, limit // 8)
-        # Room comes back segment by segment, so one may not fill the spool.
-        self._segment_size = min(segment_size, limit // 4)
         self._disk = disk or Disk()
         self._durability_of = durability_of
         self._resends = resends
@@ -111,12 +103,9 @@ class Spool:
         self.figures = Figures()
         os.makedirs(self.bodies, mode=0o700, exist_ok=True)
         self.name, self._lock = self._take_name()
-        self._descriptor = -1
-        self._mark = self._between = b""
-        self._written = 0
-        self.position = Position(0, 0)
-        self._looked_at, self._unlooked, self._is_full = clock(), 0, False
-        self._look()
+        # Room comes back segment by segment, so one may not fill the spool.
+        self._segment = SegmentWriting(self.directory, self.name, self._lock, min(segment_size, limit // 4), self._disk)
+        self._room = Room(self.directory, self.name, limit, free_floor, self._disk, clock)
         self._mailbox: Mailbox[_Entry] = Mailbox()
         self._large: Mailbox[_Entry] = Mailbox()
         self._stopping = False
@@ -137,15 +126,14 @@ class Spool:
 
     # What the server calls.
 
+    @property
+    def position(self) -> Position:
+        """How far it is synced."""
+        return self._segment.position
+
     def has_room(self) -> Reply | None:
         """None, or the 452 4.3.1 for MAIL."""
-        if not self._is_full:
-            return None
-        now = self._clock()
-        if now - self._looked_at >= LOOK_AGAIN:
-            self._looked_at = now
-            self._look()
-        return spool_full_452 if self._is_full else None
+        return self._room.refusal()
 
     def promise(self, draft: Draft, envelope: Envelope) -> Ticket:
         """Keep the draft, which is the spool's from now on. The ticket's outcome is None once the message is kept, else
@@ -195,10 +183,10 @@ class Spool:
     def abandon(self) -> None:
         """In the child after a fork: it is the parent's. Closing our copy of the lock leaves it with the parent."""
         self._stopping = True
-        for descriptor in (self._lock, self._descriptor):
+        for descriptor in (self._lock, self._segment.abandon()):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._lock = self._descriptor = -1
+        self._lock = -1
 
     @property
     def is_stopped(self) -> bool:
@@ -217,17 +205,24 @@ class Spool:
             entries = self._mailbox.wait(0 if is_last else None)
             if not entries and is_last:
                 break
-            at = 0
-            while at < len(entries):
-                end, size = at, 0
-                while end < len(entries) and end - at < BATCH_RECORDS and size < BATCH_BYTES:
-                    size += entries[end].size
-                    end += 1
-                batch = [one for one in entries[at:end] if one.ticket.take() or self._is_ours(one)]
-                if batch:
-                    self._commit(batch, size)
-                at = end
-        self._close_segment()
+            for batch, size in self._batches(entries):
+                self._commit(batch, size)
+        self._segment.close()
+
+    def _batches(self, entries: list[_Entry]) -> Iterator[tuple[list[_Entry], int]]:
+        """What nobody withdrew, in pieces of which each is one write and one sync, with their bytes."""
+        batch: list[_Entry] = []
+        size = 0
+        for one in entries:
+            if not (one.ticket.take() or self._is_ours(one)):
+                continue
+            batch.append(one)
+            size += one.size
+            if len(batch) >= BATCH_RECORDS or size >= BATCH_BYTES:
+                yield batch, size
+                batch, size = [], 0
+        if batch:
+            yield batch, size
 
     def _is_ours(self, entry: _Entry) -> bool:
         """Whether a ticket that can't be taken is one that this spool took itself; else it was withdrawn."""
@@ -258,7 +253,7 @@ class Spool:
         except Exception as error:
             # Whatever this was, the clients must hear it and the segment can't be trusted.
             log.critical("spool %s: commit failed", self.name, exc_info=True)
-            self._abandon_segment()
+            self._segment.give_up()
             return OSError(errno.EIO, str(error))
         try:
             self._tell(batch, size)
@@ -269,62 +264,27 @@ class Spool:
 
     def _append_and_sync(self, batch: list[_Entry], size: int) -> None:
         try:
-            if self._descriptor < 0 or self._written >= self._segment_size:
-                self._begin_segment()
-            self._append(batch)
+            self._segment.append([(one.lead, one.content or b"") for one in batch], size)
         except OSError as error:
-            log.error("spool %s can't append: %s", self.name, error)
-            self._cut_back()
-            self._is_full = self._is_full or error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self._room.ran_out()
             raise
-        self._resolve(batch, Durability.WRITTEN)
+        resolve_all([one.ticket for one in batch if one.durability is Durability.WRITTEN])
         began = self._clock()
-        try:
-            self._disk.sync(self._descriptor)
-        except OSError as error:
-            log.error("spool %s can't sync: %s; its segment %d is suspect", self.name, error, self.position.number)
-            self._abandon_segment()
-            raise
+        self._segment.sync()
         self.figures.note(len(batch), size, self._clock() - began)
-        self._publish()
 
     def _tell(self, batch: list[_Entry], size: int) -> None:
-        self._resolve(batch, Durability.SYNCED)
+        if self._resends is not None:
+            for one in batch:
+                if one.key:
+                    self._resends.kept(one.key)
+        resolve_all([one.ticket for one in batch if one.durability is Durability.SYNCED])
         for one in batch:
             one.draft.close()
-        self._unlooked += size
-        if self._unlooked >= self._look_after:
-            self._look()
+        self._room.took(size)
         if self.announce is not None:
             self.announce()
-
-    def _append(self, batch: list[_Entry]) -> None:
-        pieces: list[bytes] = []
-        between = self._mark
-        for one in batch:
-            pieces.append(between)
-            pieces.append(one.lead)
-            if one.content is not None:
-                pieces.append(one.content)
-            between = self._between
-        pieces.append(segment.END)
-        whole = sum(one.size for one in batch)
-        done = self._disk.append(self._descriptor, pieces)
-        self._written += done
-        while done < whole:  # a signal, or a disk that is filling up: the next write tells which
-            rest = memoryview(b"".join(pieces))[done:]
-            more = self._disk.append(self._descriptor, [bytes(rest)])
-            self._written += more
-            done += more
-
-    def _resolve(self, batch: list[_Entry], durability: Durability) -> None:
-        tickets = []
-        for one in batch:
-            if one.durability is durability:
-                tickets.append(one.ticket)
-            if one.key and self._resends is not None and durability is Durability.SYNCED:
-                self._resends.kept(one.key)
-        resolve_all(tickets)
 
     def _refuse(self, batch: list[_Entry], error: OSError) -> None:
         for one in batch:
@@ -343,71 +303,6 @@ class Spool:
             # No record names it, so recovery removes it.
             log.error("spool %s can't remove body %s: %s", self.name, entry.draft.id, trouble)
 
-    # Segments.
-
-    def _begin_segment(self) -> None:
-        """Header, sync, name synced: all before the first record."""
-        self._close_segment()
-        number = self.position.number + 1
-        mark = segment.new_mark()
-        first = segment.header(mark)
-        path = segment_path(self.directory, self.name, number)
-        descriptor = self._disk.create(path)
-        try:
-            if self._disk.append(descriptor, [first]) != len(first):
-                raise OSError(errno.ENOSPC, "no room for a segment's header")
-            self._disk.sync(descriptor)
-            self._disk.sync_directory(self.directory)
-        except OSError:
-            self._disk.close(descriptor)
-            self._disk.remove(path)
-            raise
-        self._descriptor, self._mark, self._between = descriptor, mark, segment.END + mark
-        self._written = len(first)
-        self._publish(number)
-
-    def _publish(self, number: int | None = None) -> None:
-        """Say how far intake may read: in memory, and beside the segment for an intake in another process."""
-        self.position = Position(self.position.number if number is None else number, self._written)
-        try:
-            self._disk.write_at(self._lock, position_bytes(self.position), 0)
-        except OSError as error:
-            # Intake then lags until the next one succeeds; nothing is lost.
-            log.warning("spool %s can't publish its position: %s", self.name, error)
-
-    def _close_segment(self) -> None:
-        if self._descriptor >= 0:
-            self._disk.close(self._descriptor)
-            self._descriptor = -1
-
-    def _cut_back(self) -> None:
-        """A write failed half-way: what it left behind goes; where that fails too, the segment is suspect."""
-        if self._descriptor < 0:
-            return
-        try:
-            self._disk.truncate(self._descriptor, self.position.offset)
-            self._written = self.position.offset
-        except OSError:
-            self._abandon_segment()
-
-    def _abandon_segment(self) -> None:
-        """Never sync this descriptor again. The name carries how far the segment is good, and it is cut there too."""
-        if self._descriptor < 0:
-            return
-        number, offset = self.position
-        path = segment_path(self.directory, self.name, number)
-        steps: tuple[Callable[[], None], ...] = (
-            lambda: self._disk.rename(path, suspect_path(path, offset)),
-            lambda: self._disk.sync_directory(self.directory),
-            lambda: self._disk.truncate(self._descriptor, offset),
-        )
-        for step in steps:
-            try:
-                step()
-            except OSError as error:
-                log.error("spool %s, suspect segment %d: %s", self.name, number, error)
-        self._close_segment()
-
     # Large bodies: synced and linked beside the commit loop, so that nobody waits behind a gigabyte.
 
     def _keep_bodies_for_ever(self) -> None:
@@ -420,52 +315,13 @@ class Spool:
                     self._forget(entry, OSError(errno.ECANCELED, "the first copy was withdrawn"))
                     continue
                 try:
-                    self._keep_body(entry)
+                    keep_body(entry.draft, self._path_of_body(entry), self._disk)
                 except OSError as error:
                     log.error("spool %s can't keep body %s: %s", self.name, entry.draft.id, error)
                     self._refuse([entry], error)
                     continue
-                self._unlooked += entry.draft.size
+                self._room.took(entry.draft.size)
                 self._mailbox.put(entry)
-
-    def _keep_body(self, entry: _Entry) -> None:
-        """Sync, link, sync the directory, in this order; only then may a record name the file."""
-        path = self._path_of_body(entry)
-        descriptor = entry.draft.fileno()
-        self._disk.sync(descriptor)
-        try:
-            self._disk.link(descriptor, path)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
-                raise
-            self._copy_body(entry.draft, path)  # no /proc, no nameless files here, or the draft is on another disk
-        self._disk.sync_directory(self.bodies)
-
-    def _copy_body(self, draft: Draft, path: str) -> None:
-        descriptor = self._disk.create(path)
-        try:
-            for piece in draft.chunks(1 << 20):
-                while piece:
-                    piece = piece[self._disk.append(descriptor, [piece]) :]
-            self._disk.sync(descriptor)
-        finally:
-            self._disk.close(descriptor)
 
     def _path_of_body(self, entry: _Entry) -> str:
         return body_path(self.directory, self.name, entry.draft.id)
-
-    def _look(self) -> None:
-        """Measure the directory and the disk."""
-        self._unlooked = 0
-        try:
-            used = bytes_in(self.directory) + bytes_in(self.bodies)
-            free = self._disk.free(self.directory)
-        except OSError as error:
-            log.error("spool %s can't measure its directory: %s", self.name, error)
-            return
-        was, self._is_full = self._is_full, used >= self.limit or free < self.free_floor
-        if self._is_full != was:
-            log.warning(
-                "spool %s %s: %d bytes spooled of %d, %d bytes free, floor %d",
-                self.name, "is full" if self._is_full else "has room again", used, self.limit, free, self.free_floor,
-            )  # fmt: skip
