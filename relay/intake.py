@@ -305,7 +305,8 @@ class Intake:
             key = record.resend_key.hex()
             if self._resends is not None and (self._spool is None or reading.found.name != self._spool.name):
                 self._resends.remember([(record.resend_key, record.id, envelope.arrived)])
-        message = Message(record.id, envelope, record.trace, Body(record.size, record.content, path), key)
+        body = Body(record.size, record.content, path)
+        message = Message(record.id, envelope, record.trace, body, key, record.envelope)
         return message, self._stops(record.id, envelope)
 
     def _stops(self, id: str, envelope: Envelope) -> Sequence[Stop]:

@@ -41,13 +41,15 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message on its way from the spool into the queue. `trace` are the header lines that precede the content."""
+    """A message on its way from the spool into the queue. `trace` are the header lines that precede the content.
+    `packed` is the envelope in its stored form where it came so, empty where nobody has packed it yet."""
 
     id: str
     envelope: Envelope
     trace: bytes
     body: Body
     resend_key: str = ""
+    packed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from relay.agents import maildir
 from relay.disk import Disk
 from relay.mail import Envelope, Stop
 from relay.outbox import Outbox, envelope_for
-from relay.queue_sqlite import SqliteQueue
+from relay.queue_database import Database
 from smtpd_core.draft import Draft
 from smtpd_core.threads import Lock, Mailbox
 
@@ -70,7 +70,7 @@ class Steps:
         for name in CALLS:
             setattr(Disk, name, self.around(name, getattr(Disk, name)))
         if not disk_alone:
-            SqliteQueue._carry_out = self.around("transaction", SqliteQueue._carry_out)  # type: ignore[method-assign]
+            Database._carry_out = self.around("transaction", Database._carry_out)  # type: ignore[method-assign]
             maildir.MaildirAgent._put = self.around("deliver", maildir.MaildirAgent._put)  # type: ignore[method-assign]
             maildir.sync_directory = self.around("delivered", maildir.sync_directory)
 

@@ -15,7 +15,8 @@ from relay import statements as sql
 from relay.disk import Disk
 from relay.mail import Body, Message, Outcome, Recipient, Result, Settlement, Stop
 from relay.queue import QueueIsHeld, QueueUnreadable
-from relay.queue_sqlite import SqliteQueue, _Order
+from relay.queue_database import Order
+from relay.queue_sqlite import SqliteQueue
 from smtpd_core.wire.envelope import Envelope
 
 NOW = 1_000_000.0
@@ -179,10 +180,11 @@ class _NoRollback:
 def test_whoever_shared_a_transaction_that_could_not_be_rolled_back_hears_of_it(tmp_path: Path) -> None:
     """Those in company were told that their change was made."""
     queue = SqliteQueue(tmp_path / "queue.db")
-    broken = _NoRollback(queue._db)
-    queue._db = broken  # type: ignore[assignment]
-    orders = [_Order(lambda db: 1, True), _Order(lambda db: 2, True)]
-    queue._carry_out(orders)
+    database = queue._database
+    broken = _NoRollback(database._db)
+    database._db = broken  # type: ignore[assignment]
+    orders = [Order(lambda db: 1, True), Order(lambda db: 2, True)]
+    database._carry_out(orders)
     assert all(one.error is not None and one.is_done for one in orders)
     broken.fails = False
     queue.add([message("M1")], "seg", 1, NOW)
