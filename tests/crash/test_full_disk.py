@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from relay.mail import Body, Message, Outcome, Result, Stop
+from relay.queue_reader import Unreadable
+from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
 from relay.spool_files import segment_path
-from tests.support.spooling import ENVELOPE, draft, imported, kept, refused
+from tests.support.spooling import ENVELOPE, NOW, draft, imported, kept, refused, to_one_maildir
 
 
 @pytest.fixture
@@ -61,16 +64,85 @@ def test_a_file_system_without_room_for_a_segment_refuses(small: Path) -> None:
     assert set(imported(small / "spool")) == {"M1"}
 
 
-def test_a_remount_to_read_only_refuses_what_can_no_longer_be_kept(small: Path) -> None:
-    spool = Spool(small / "spool", free_floor=0, segment_size=100)
-    kept(spool.promise(draft(spool, b"x" * 500, "M1"), ENVELOPE))
-    if subprocess.run(["mount", "-o", "remount,ro", small], capture_output=True).returncode:
-        pytest.skip("this system does not remount a file system with open files")
-    assert refused(spool.promise(draft(spool), ENVELOPE)).errno in (errno.EROFS, errno.EIO)
-    subprocess.run(["mount", "-o", "remount,rw", small], check=True)
-    kept(spool.promise(draft(spool, id="M2"), ENVELOPE))
+class Ailing:
+    """An ext4 file system in a file, whose kernel remounts it read-only at the first error, and can be made to see one.
+    Read-only with open files is nothing that an operator can ask for: mount(8) refuses it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.image, self.place = folder / "image", folder / "ailing"
+        self.place.mkdir()
+        self.image.write_bytes(bytes(8 << 20))
+        self._run("mkfs.ext4", "-q", self.image)
+        self.mount()
+
+    def mount(self) -> None:
+        self._run("mount", "-o", "loop,errors=remount-ro", self.image, self.place)
+
+    def fail(self) -> None:
+        device = subprocess.run(["findmnt", "-no", "SOURCE", self.place], capture_output=True, text=True, check=True)
+        Path("/sys/fs/ext4", Path(device.stdout.strip()).name, "trigger_fs_error").write_text("1")
+
+    def repair(self) -> None:
+        self._run("umount", self.place)
+        assert subprocess.run(["e2fsck", "-fy", self.image], capture_output=True).returncode in (0, 1)
+        self.mount()
+
+    @staticmethod
+    def _run(*words: str | Path) -> None:
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"{words[0]} does not work here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def ailing(tmp_path: Path) -> Iterator[Ailing]:
+    made = Ailing(tmp_path)
+    yield made
+    subprocess.run(["umount", "-l", made.place], check=True)
+
+
+@pytest.mark.debian("mkfs.ext4")
+@pytest.mark.parametrize("size", [500, 300_000])
+def test_a_file_system_that_turns_read_only_refuses_and_what_was_promised_is_there_after_its_repair(
+    size: int, ailing: Ailing
+) -> None:
+    spool = Spool(ailing.place / "spool", free_floor=0)
+    kept(spool.promise(draft(spool, b"x" * size, "M1"), ENVELOPE))
+    under_way = draft(spool, b"y" * size, "M2")
+    ailing.fail()
+    assert refused(spool.promise(under_way, ENVELOPE)).errno in (errno.EROFS, errno.EIO)
+    assert refused(spool.promise(draft(spool, id="M3"), ENVELOPE)).errno in (errno.EROFS, errno.EIO)
+    with pytest.raises(OSError):
+        draft(spool, b"x" * 300_000)
     assert spool.stop(5)
-    assert set(imported(small / "spool")) == {"M1", "M2"}
+    ailing.repair()
+    assert set(imported(ailing.place / "spool")) == {"M1"}
+    spool = Spool(ailing.place / "spool", free_floor=0)
+    kept(spool.promise(draft(spool, b"z" * size, "M4"), ENVELOPE))
+    assert spool.stop(5)
+    assert set(imported(ailing.place / "spool")) == {"M4"}
+
+
+@pytest.mark.debian("mkfs.ext4")
+def test_a_queue_on_a_file_system_that_turns_read_only_keeps_what_it_has_and_takes_no_more(ailing: Ailing) -> None:
+    queue = SqliteQueue(ailing.place / "queue.db")
+    queue.add([stored("M1")], "s", 1, NOW)
+    (parcel,) = queue.claim("maildir:m", 1, NOW, 60)
+    ailing.fail()
+    with pytest.raises((OSError, Unreadable)):
+        queue.add([stored("M2")], "s", 2, NOW)
+    with pytest.raises((OSError, Unreadable)):
+        queue.settle(parcel, [Outcome(0, Result.DELIVERED, at=NOW)], [], NOW)
+    queue.close()
+    ailing.repair()
+    queue = SqliteQueue(ailing.place / "queue.db")
+    assert queue.offset("s") == 1
+    assert [one.message_id for one in queue.claim("maildir:m", 9, NOW + 61, 60)] == ["M1"]
+    queue.close()
+
+
+def stored(id: str) -> tuple[Message, list[Stop]]:
+    return Message(id, ENVELOPE, b"", Body(5, b"hello")), to_one_maildir(ENVELOPE)
 
 
 def test_a_limit_on_file_size_is_an_error_like_any_other(tmp_path: Path) -> None:
@@ -78,6 +150,9 @@ def test_a_limit_on_file_size_is_an_error_like_any_other(tmp_path: Path) -> None
     script = f"""
 import resource, signal
 from pathlib import Path
+from relay.mail import Body, Message, Outcome, Result, Stop
+from relay.queue_reader import Unreadable
+from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
 from tests.support.spooling import ENVELOPE, draft
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
