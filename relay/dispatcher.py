@@ -24,6 +24,7 @@ from relay.courier import Letter, Round, carry
 from relay.idle import IdleConnections
 from relay.intake import UNROUTABLE
 from relay.mail import Envelope, Message, Outcome, Parcel, Result, Settlement, Stop
+from relay.outstanding import Outstanding
 from relay.queue import Queue
 from relay.retry import RetryPolicy, is_time_to_warn, next_attempt
 from relay.timing import deadline, first_attempt
@@ -79,8 +80,10 @@ class Dispatcher:
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
         on_outcome: Callable[[Parcel, Outcome], None] | None = None,
+        outstanding: Outstanding | None = None,
     ) -> None:
         self._queue = queue
+        self._outstanding = outstanding or Outstanding((couriers + local_couriers) * BATCH)
         self._agents = dict(agents)
         self._stops_for = stops_for
         self._hostname = hostname
@@ -204,6 +207,8 @@ class Dispatcher:
         if len(order) > 1 and self._rounds:
             order.sort(key=lambda one: windows[one].busy if one in windows else 0)
         for destination in order:
+            if not self._outstanding.room:
+                return  # the queue is behind: the next settlement makes room
             self._start(destination, now, len(order) > 1)
 
     def _start(self, destination: str, now: float, others_wait: bool) -> None:
@@ -227,7 +232,9 @@ class Dispatcher:
         else:
             waiting = self._backlog[destination]
             most = min(waiting, room * max(1, min(BATCH, waiting // room)))
+        most = min(most, self._outstanding.room)
         parcels = self._queue.claim(destination, most, now, LEASE)
+        self._outstanding.claimed(len(parcels))
         if len(parcels) < most or len(parcels) >= self._backlog[destination]:
             del self._backlog[destination]
         else:
@@ -255,10 +262,11 @@ class Dispatcher:
 
     def _put_off(self, destination: str, window: Window, now: float) -> None:
         """The destination is closed: what is due there learns that untried, and may expire, as others' turn comes."""
-        parcels = self._queue.claim(destination, PUT_OFF, now, LEASE)
-        if len(parcels) < PUT_OFF:
+        most = min(PUT_OFF, self._outstanding.room)
+        parcels = self._queue.claim(destination, most, now, LEASE)
+        self._outstanding.claimed(len(parcels))
+        if len(parcels) < most:
             del self._backlog[destination]
-        settlements = []
         for parcel in parcels:
             again = window.closed_until + 30.0 * self._chance()
             outcomes = [
@@ -274,9 +282,8 @@ class Dispatcher:
                 )
                 for stop in parcel.stops
             ]
-            settlements.append(self._settlement(parcel, outcomes, now))
-        if settlements:
-            self._queue.settle_all(settlements, now)
+            self._unsettled.append(self._settlement(parcel, outcomes, now))
+        self._record(now)
 
     # Settling
 
@@ -295,9 +302,13 @@ class Dispatcher:
                 self._free[round.destination.partition(":")[0] in LOCAL] += 1
             self._teach(window, letter.outcomes, now)
             self._unsettled.append(self._settlement(letter.parcel, letter.outcomes, now))
+        self._record(now)
+
+    def _record(self, now: float) -> None:
+        """Outcomes into the queue; what it can't take stays unsettled, and is tried with the next ones."""
         if not self._unsettled:
             return
-        kept = self._queue.settle_all(self._unsettled, now)
+        kept = self._outstanding.settle(self._queue, self._unsettled, now)
         for settlement, is_kept in zip(self._unsettled, kept, strict=True):
             if not is_kept:
                 log.warning("d-%s: the claim was lost before its outcome came", settlement.parcel.message_id)
