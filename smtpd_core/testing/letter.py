@@ -11,14 +11,12 @@ from email.parser import BytesParser
 from functools import cached_property
 from typing import cast
 
+from smtpd_core.testing.codes import codes_in
 from smtpd_core.wire.envelope import Envelope
 
 _LINK = re.compile(r"""https?://(?:[^\s<>"'\]()]|\([^\s<>"'()]*\))+""", re.IGNORECASE)
 _HREF = re.compile(r"""href\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]+>", re.IGNORECASE | re.DOTALL)
-
-# A one-time code: 4 to 8 digits, or 6 to 8 capitals and digits with at least one of each, standing alone.
-_CODE = re.compile(r"(?<![\w#/.=-])(\d{4,8}|(?=[A-Z]*\d)(?=\d*[A-Z])[A-Z\d]{6,8})(?![\w/=-])")
 
 
 class Letter:
@@ -85,10 +83,11 @@ class Letter:
 
     @cached_property
     def codes(self) -> list[str]:
-        """One-time codes: 4 to 8 digits (or 6 to 8 capitals and digits) that stand alone, in order, each once."""
-        for words in (self.text, html.unescape(_TAG.sub(" ", self.html))):
-            if found := _CODE.findall(_LINK.sub(" ", words)):
-                return list(dict.fromkeys(found))
+        """One-time codes of subject, text or HTML, in order, each once: numbers (4 to 8 digits) and words of capitals
+        and digits that the mail calls a code, PIN or the like, or shows alone on a line. See codes.py."""
+        for words in (self.text, html.unescape(_TAG.sub("\n", self.html))):
+            if found := codes_in(f"{self.subject}\n\n{words}"):
+                return found
         return []
 
     @property
