@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 # Words that lead to a code. Compounds count: Bestätigungscode, passcode.
 _SPEAKS = re.compile(
-    r"\b(?:\w{0,40}codes?|code?ice|c[oó]digos?|kode|kod|kód|код\w*|PINs?|(?-i:TAN)|OTPs?|2FA|tokens?|pass\s?words?|verif\w{2,8}|one-time\s+\w+"
+    r"\b(?:\w{0,40}codes?|code?ice|c[oó]digos?|kode|kod|kód|код\w*|PINs?|(?-i:TAN)|OTPs?|2FA|tokens?|pass\s?words?|verif\w{1,8}|one-time\s+\w+"
     r"|einmal-?\w*|kennwort|mot\s+de\s+passe\s+unique)\b|验证码|驗證碼|認証\w*|コード|인증\w*",
     re.IGNORECASE,
 )
