@@ -28,7 +28,7 @@ from typing import Any, Unpack
 from smtpd_core.accounts import AccountStore, MemoryStore, UserAccount
 from smtpd_core.accounts.callable import CallableStore
 from smtpd_core.accounts.senders import SenderRule
-from smtpd_core.net import Engine, Guard, GuardSettings, ListenerSettings, Peer
+from smtpd_core.net import Door, Engine, Guard, GuardSettings, ListenerSettings, Peer
 from smtpd_core.net.guard import Networks
 from smtpd_core.net.listeners import Listener
 from smtpd_core.server import dialects
@@ -113,7 +113,7 @@ class SmtpServer(Component):
             guard = self.guard
             self._house.guard = guard if isinstance(guard, Guard) else Guard(guard)
             engine = Engine(
-                [one.door for one in bound] or dialects.doors_of(self, listeners),
+                [one.door for one in bound] or self._doors(listeners),
                 self._open,
                 timeouts=dialects.timeouts_of(self),
                 guard=self._house.guard,
@@ -409,6 +409,9 @@ class SmtpServer(Component):
             self._make_dialects()
 
     # -- parts
+
+    def _doors(self, listeners: list[ListenerSettings]) -> list[Door]:
+        return dialects.doors_of(self, listeners)
 
     def _open(self, peer: Peer, listener: ListenerSettings, session_id: str) -> Dialogue:
         return Dialogue(self._house, peer, listener, session_id)

@@ -12,7 +12,6 @@ Not here: pytest's fixtures (plugin.py), what can go wrong (faults.py).
 
 from __future__ import annotations
 
-import datetime
 import smtplib
 import socket
 import ssl
@@ -21,20 +20,18 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
 
-from certs.files import Pair, pem_of
-from certs.issue import authority
-from certs.samples import LEAVES
 from smtpd_core.accounts import UserAccount
 from smtpd_core.draft import Draft
 from smtpd_core.net.guard import GuardSettings
 from smtpd_core.net.settings import ListenerSettings, Peer
 from smtpd_core.server.dialogue import Dialogue
-from smtpd_core.server.server import SmtpServer
+from smtpd_core.testing.certificates import Certificates, checked
 from smtpd_core.testing.faults import Faults
-from smtpd_core.testing.faulty import FaultyDialogue
+from smtpd_core.testing.faulty import FaultyDialogue, FaultyServer
 from smtpd_core.testing.inbox import PATIENCE, Inbox
 from smtpd_core.testing.letter import Letter
-from smtpd_core.threads import Condition, Ticket
+from smtpd_core.testing.sessions import REMEMBERED, Sessions
+from smtpd_core.threads import Ticket
 from smtpd_core.wire.envelope import Envelope
 from smtpd_core.wire.replies import Reply
 
@@ -49,15 +46,12 @@ TLS_MODES = {
 # A test that logs in wrongly on purpose is not made to wait, nor locked out.
 _PATIENT = GuardSettings(login_delay=0.0, lock_out_after=0)
 
-# Sessions whose transcripts are remembered; older ones go.
-_TRANSCRIPTS = 200
-
 
 class TestServer:
     """See the module.
 
     `tls`: none, starttls, starttls-required or implicit, with a certificate of a test authority that `ssl_context()`
-    trusts. `certificate` names another leaf of certs.samples, such as "expired", "wrong-host" or "self-signed".
+    trusts. `certificate` names another one, such as "expired", "wrong-host", "untrusted" or "self-signed".
     `accounts`: users as {"name": "password"} or UserAccount; then `auth` is "offered" or "required".
     `without`: extensions that EHLO does not show. All other keywords are properties of SmtpServer.
     """
@@ -76,15 +70,14 @@ class TestServer:
     ) -> None:
         if tls not in TLS_MODES:
             raise ValueError(f"tls {tls!r}: one of {', '.join(TLS_MODES)} is due")
-        if certificate not in LEAVES:
-            raise ValueError(f"certificate {certificate!r}: one of {', '.join(LEAVES)} is due")
+        checked(certificate)
         users = [UserAccount(*one) for one in accounts.items()] if isinstance(accounts, dict) else list(accounts)
         self.tls = tls
         self.accounts = users
         self.faults = Faults()
         self.inbox = Inbox(self.settle)
-        self._sessions = _Sessions()
-        self._root: Pair | None = None
+        self._sessions = Sessions()
+        self._certificates = Certificates("mx.example.test") if tls != "none" else None
         given: dict[str, Any] = {
             "port": 0,
             "server_name": "mx.example.test",
@@ -93,14 +86,13 @@ class TestServer:
             "use_auth": auth or ("offered" if users else "off"),
             "clear_text_without_tls": tls == "none",
             "without_extensions": tuple(without),
-            "transcript_memory": _TRANSCRIPTS,
+            "transcript_memory": REMEMBERED,
             "store": _Store(self.inbox),
             "guard": _PATIENT,
         }
-        if tls != "none":
-            self._root = root = authority("Test authority")
-            given["certificate"] = LEAVES[certificate](root, "mx.example.test", _now())
-        self.server = _Server(self._open, **(given | properties))
+        if self._certificates is not None:
+            given["certificate"] = self._certificates.pair(certificate)
+        self.server = _Server(self._open, self.faults, self._certificates, **(given | properties))
 
     # -- life
 
@@ -173,9 +165,9 @@ class TestServer:
     @property
     def authority_pem(self) -> str:
         """The test authority's certificate, for clients that want a file."""
-        if self._root is None:
+        if self._certificates is None:
             raise ValueError("this server has no TLS; make it with tls='starttls' or tls='implicit'")
-        return pem_of(self._root.certificate).decode()
+        return self._certificates.authority_pem
 
     def client(self, *, login: bool = True, timeout: float = 5.0, hello: str = "client.test") -> smtplib.SMTP:
         """A connected smtplib client that has done EHLO, TLS and AUTH, as far as the server has them."""
@@ -202,8 +194,19 @@ class TestServer:
 
     @property
     def transcript(self) -> str:
-        """Every session so far with its lines and times, oldest first, secrets masked. Waits for nothing."""
-        return "\n".join(filter(None, (self.server.transcript(one) for one in self._sessions.known())))
+        """Every session so far with its lines and times, oldest first, secrets masked; of one that is still open what
+        was said until now. Waits for nothing."""
+        under_way = self._under_way()  # first: a session that ends meanwhile is found among those that have
+        found = (self.server.transcript(one) or under_way.get(one) for one in self._sessions.known())
+        return "\n".join(filter(None, found))
+
+    def _under_way(self) -> dict[str, str]:
+        engine = self.server.engine
+        return {
+            one.session.id: "\n".join([*one.witness.lines.copy(), "         -- open"])
+            for one in (engine.conversations if engine is not None else [])
+            if isinstance(one, FaultyDialogue) and one.witness is not None and one.witness.lines is not None
+        }
 
     def settle(self, timeout: float = PATIENCE) -> None:
         """Return once every connection that was made before this call is closed and handled.
@@ -227,15 +230,15 @@ class TestServer:
     def _open(self, house: Any, peer: Peer, listener: ListenerSettings, session_id: str) -> Dialogue:
         if self._sessions.open(session_id, peer.port):
             return Dialogue(house, peer, listener, session_id)
-        return FaultyDialogue(house, peer, listener, session_id, self.faults, self._sessions.close)
+        return FaultyDialogue(house, peer, listener, session_id, self.faults, self._certificates, self._sessions.close)
 
 
-class _Server(SmtpServer):
-    """SmtpServer with dialogues of our making."""
+class _Server(FaultyServer):
+    """FaultyServer with dialogues of our making."""
 
-    def __init__(self, opens: Callable[..., Dialogue], **properties: Any) -> None:
+    def __init__(self, opens: Callable[..., Dialogue], *arguments: Any, **properties: Any) -> None:
         self._opens = opens
-        super().__init__(**properties)
+        super().__init__(*arguments, **properties)
 
     def _open(self, peer: Peer, listener: ListenerSettings, session_id: str) -> Dialogue:
         return self._opens(self._house, peer, listener, session_id)
@@ -263,64 +266,3 @@ class _Store:
         ticket = Ticket()
         ticket.resolve()
         return ticket
-
-
-class _Sessions:
-    """Which sessions there were, and which are open; probes are none. Thread: any."""
-
-    def __init__(self) -> None:
-        self._changed = Condition()
-        self._known: list[str] = []
-        self._open: set[str] = set()
-        self._probes: dict[int, set[str] | None] = {}
-
-    def open(self, session_id: str, port: int) -> bool:
-        """A session begins; True where it is a probe's, which then knows what was open before it."""
-        with self._changed:
-            if port in self._probes:
-                self._probes[port] = set(self._open)
-                self._changed.notify_all()
-                return True
-            self._known = [*self._known[1 - _TRANSCRIPTS :], session_id]
-            self._open.add(session_id)
-            return False
-
-    def close(self, session_id: str) -> None:
-        with self._changed:
-            self._open.discard(session_id)
-            self._changed.notify_all()
-
-    def known(self) -> list[str]:
-        with self._changed:
-            return list(self._known)
-
-    def forget(self) -> None:
-        """Those that have ended are known no more."""
-        with self._changed:
-            self._known = [one for one in self._known if one in self._open]
-
-    def expect(self, port: int) -> None:
-        """A probe will come from this port."""
-        with self._changed:
-            self._probes[port] = None
-
-    def before(self, port: int, until: float) -> set[str]:
-        """What was open when the probe was accepted. TimeoutError where it was not in time."""
-        with self._changed:
-            while self._probes[port] is None and (wait := until - time.monotonic()) > 0:
-                self._changed.wait(wait)
-            found = self._probes.pop(port)
-        if found is None:
-            raise TimeoutError("the server did not accept in time; is it running?")
-        return found
-
-    def await_end(self, sessions: set[str], until: float) -> set[str]:
-        """Wait until all of these are closed; what is left when the time is over."""
-        with self._changed:
-            while (left := sessions & self._open) and (wait := until - time.monotonic()) > 0:
-                self._changed.wait(wait)
-            return left
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)

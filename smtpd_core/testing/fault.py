@@ -1,0 +1,154 @@
+"""One fault: a stage, for whom, what goes wrong there, how often.
+
+Stages: CONNECT (the banner), a verb, HANDSHAKE (of TLS, whether after STARTTLS or from the beginning), or "content"
+(after the final dot, or after BDAT LAST). "*" is every stage.
+Thread: written by the test, read by the server's threads.
+Not here: the plan of a server (faults.py), faults as text (fault_text.py), how one is played (faulty.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from smtpd_core.testing.certificates import checked
+from smtpd_core.wire.replies import Reply
+
+HANDSHAKE = "HANDSHAKE"
+CONTENT = "CONTENT"
+
+# What a stage can be asked about. A pattern as in file names; case is ignored.
+KEYS = ("to", "sender", "user", "hello")
+
+# What a text may name, besides verbs that begin with X.
+STAGES = (
+    *("*", "CONNECT", CONTENT, "EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT"),
+    *("HELP", "VRFY", "EXPN", "ETRN", "STARTTLS", HANDSHAKE, "AUTH"),
+)
+
+# What can go wrong at a single stage.
+_AT = {"hang_up": (CONTENT,), "drop": ("EHLO", "LHLO"), "certificate": (HANDSHAKE,)}
+
+# What can go wrong in a handshake.
+_IN_HANDSHAKE = ("certificate", "stall", "close", "cut", "send")
+
+
+@dataclass(slots=True)
+class Fault:
+    """One fault. The methods that name what goes wrong return the fault, so that they can be written in a row."""
+
+    stage: str
+    where: Mapping[str, str] = field(default_factory=dict)
+    says: Reply | None = None  # instead of what the server would have said
+    raw: bytes | None = None  # these bytes instead of the reply
+    wait: float = 0.0  # seconds before the reply
+    rest: float = 0.0  # seconds after the reply in which nothing is read
+    is_split: bool = False  # the reply goes out octet by octet
+    cut_after: int | None = None  # so many octets of the reply, then the connection is closed
+    hang_up_after: int | None = None  # so many octets of content, then the connection is closed
+    certificate_name: str = ""  # this one is shown, of certificates.CERTIFICATES
+    is_silent: bool = False  # no reply at all, the connection stays
+    without: str = ""  # this extension is missing from EHLO's reply
+    times: int = 0  # 0 is always
+    after: int = 0  # so many matches go by first
+    seen: int = 0
+
+    def reply(self, code: int, text: str = "", *, enhanced: str = "", times: int = 0, after: int = 0) -> Fault:
+        """Say this. 4xx and 5xx refuse (a 421 ends), 2xx and 3xx accept with other words (LF makes several lines)."""
+        self._fits("reply")
+        self.says = Reply(code, enhanced, text or ("Fault on purpose" if code >= 400 else "Ok"))
+        return self._often(times, after)
+
+    def send(self, raw: bytes, *, times: int = 0, after: int = 0) -> Fault:
+        """Send these octets, whatever they are, instead of the reply. In a handshake, and close."""
+        self.raw = raw
+        return self._often(times, after)
+
+    def delay(self, seconds: float, *, times: int = 0, after: int = 0) -> Fault:
+        """The reply comes so much later."""
+        self._fits("delay")
+        self.wait = seconds
+        return self._often(times, after)
+
+    def read_late(self, seconds: float, *, times: int = 0, after: int = 0) -> Fault:
+        """After the reply, read nothing for so long."""
+        self._fits("read_late")
+        self.rest = seconds
+        return self._often(times, after)
+
+    def split(self, *, times: int = 0, after: int = 0) -> Fault:
+        """The reply octet by octet, each in a segment of its own."""
+        self._fits("split")
+        self.is_split = True
+        return self._often(times, after)
+
+    def cut(self, octets: int = 0, *, times: int = 0, after: int = 0) -> Fault:
+        """So many octets of the reply (or of what TLS says in its handshake), then close."""
+        self.cut_after = octets
+        return self._often(times, after)
+
+    def close(self, *, times: int = 0, after: int = 0) -> Fault:
+        """No reply; close. On "content" the message has been accepted: the client can't know."""
+        return self.cut(0, times=times, after=after)
+
+    def hang_up(self, octets: int, *, times: int = 0, after: int = 0) -> Fault:
+        """Close once so many octets of content have come. For the stage "content"."""
+        self._fits("hang_up")
+        self.hang_up_after = octets
+        return self._often(times, after)
+
+    def stall(self, *, times: int = 0, after: int = 0) -> Fault:
+        """Never answer, and never close."""
+        self.is_silent = True
+        return self._often(times, after)
+
+    def drop(self, extension: str, *, times: int = 0, after: int = 0) -> Fault:
+        """EHLO does not show this extension. For the stage EHLO."""
+        self._fits("drop")
+        self.without = extension.upper()
+        return self._often(times, after)
+
+    def certificate(self, name: str, *, times: int = 0, after: int = 0) -> Fault:
+        """Show this certificate: "expired", "wrong-host", "untrusted", "self-signed" and so on. For HANDSHAKE."""
+        self._fits("certificate")
+        self.certificate_name = checked(name)
+        return self._often(times, after)
+
+    def _fits(self, action: str) -> None:
+        """ValueError where this can't go wrong at this stage."""
+        if self.stage == "*":
+            return
+        stages = _AT.get(action)
+        if stages and self.stage not in stages:
+            raise ValueError(f"{action} is for {stages[0]}, not for {self.stage}")
+        if self.stage == HANDSHAKE and action not in _IN_HANDSHAKE:
+            raise ValueError(f"{action} is nothing for {HANDSHAKE}; one of {', '.join(_IN_HANDSHAKE)} is due")
+
+    @property
+    def is_of_handshake(self) -> bool:
+        """Whether it says what goes wrong in a handshake."""
+        return bool(self.certificate_name or self.is_silent or self.cut_after is not None or self.raw is not None)
+
+    def _often(self, times: int, after: int) -> Fault:
+        self.times = times or self.times
+        self.after = after or self.after
+        return self
+
+    def matches(self, stage: str, facts: Mapping[str, str]) -> bool:
+        if self.stage not in ("*", stage) or (stage == HANDSHAKE and not self.is_of_handshake):
+            return False
+        return all(
+            any(fnmatchcase(one, pattern.lower()) for one in facts.get(key, "").lower().split("\n"))
+            for key, pattern in self.where.items()
+        )
+
+
+def unknown_stage(stage: str) -> str:
+    """What is wrong with the name of a stage, "" where nothing is."""
+    name = stage.upper()
+    if name in STAGES or name.startswith("X"):
+        return ""
+    near = get_close_matches(name, STAGES, 1)
+    return f"no stage {stage!r}" + (f"; did you mean {near[0]}?" if near else "")
