@@ -8,7 +8,8 @@ import sys
 from dataclasses import asdict
 
 from smtpd_core.app.sanity import bad_address
-from smtpd_core.testing.conform import Finding, findings, is_loopback
+from smtpd_core.testing.conform import Finding, findings
+from smtpd_core.testing.probe import is_loopback
 
 _WORDS = {True: "ok", False: "BROKEN", None: "not offered"}
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from smtpd_core.testing.conform import Broken, Probe, expect, offers
+from smtpd_core.testing.probe import Broken, Probe, expect, offers
 
 # Ends of content that are none. RFC 5321 2.3.8 and 4.1.1.4: only CRLF.CRLF is.
 SPELLINGS = {

@@ -1,82 +1,108 @@
-"""Play the client's side of a transcript against a server, and compare the codes of its replies.
+"""Play the client's side of a recorded session against a server, and compare how it answers.
 
-A transcript is what the debug log, `smtpd.transcript` or the tests write: lines with "C: " and "S: ", anything before
-those ignored. Content is not recorded: "-- content N octets" is played as N octets of text.
+Rules: a password leaves only by a mechanism, under TLS or to loopback; what was said under TLS is not said without it;
+content is sent only after a 354. Where the server does otherwise, that is shown and the session ends.
 Thread: one at a time.
+Not here: reading what was recorded (recorded.py).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+import base64
+import binascii
+import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from smtpd_core.testing.conform import Probe
-
-_LINE = re.compile(r"(?:^|\s)(?:(C|S): ?(.*)|-- content (\d+) octets)$")
-_MASKED = "****"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What to send, and the codes of the replies that were recorded after it."""
-
-    words: bytes
-    shown: str
-    codes: tuple[str, ...]
+from smtpd_core.testing.probe import PATIENCE, Broken, Probe, is_loopback
+from smtpd_core.testing.recorded import Recorded, Step
+from smtpd_core.wire.sasl.client import CLEAR_TEXT, Credentials, SaslError, mechanism
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Played:
+    """How a step went: the last lines of the replies, and `why` the session ends there."""
+
     step: Step
-    codes: tuple[str, ...]
+    replies: tuple[str, ...] = ()
+    why: str = ""
+
+    @property
+    def is_same(self) -> bool:
+        return not self.why and self.step.codes == tuple(one[:3] for one in self.replies)
 
 
-def steps(lines: Iterable[str]) -> list[Step]:
-    """The client's side. Raises ValueError where a line was masked: a secret can't be played."""
-    found: list[Step] = []
-    words, shown, codes = b"", "(connect)", []  # type: bytes, str, list[str]
-    for number, line in enumerate(lines, 1):
-        match = _LINE.search(line.rstrip())
-        if match is None:
-            continue
-        side, text, octets = match.groups()
-        if side == "S":
-            if text[3:4] != "-":
-                codes.append(text[:3])
-            continue
-        if side == "C" and _MASKED in text:
-            raise ValueError(f"line {number}: {text!r} is masked; a login can't be replayed")
-        found.append(Step(words, shown, tuple(codes)))
-        codes = []
-        if side == "C":
-            words, shown = text.encode() + b"\r\n", text
-        else:
-            words, shown = _content(int(octets)), f"(content, {octets} octets)"
-    found.append(Step(words, shown, tuple(codes)))
-    return found
+class _Ends(Exception):
+    """The session can't go on; the text says why."""
 
 
-def replay(script: list[Step], host: str, port: int) -> Iterator[Difference | Step]:
-    """Each step as it went: itself where the codes are the same, else the difference."""
-    with Probe(host, port) as probe:
-        for step in script:
-            probe.send(step.words)
-            codes = []
-            for _ in step.codes:
-                lines = probe.reply()
-                if not lines:
-                    codes.append("closed")
-                    break
-                codes.append(lines[-1][:3])
-            yield step if tuple(codes) == step.codes else Difference(step, tuple(codes))
-            if "closed" in codes:
+def replay(
+    session: Recorded,
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    credentials: Credentials | None = None,
+    *,
+    implicit_tls: bool | None = None,
+    patience: float = PATIENCE,
+) -> Iterator[Played]:
+    """Each step as it went. `implicit_tls` None is as recorded. OSError where there is no connection, or no TLS."""
+    implicit = session.implicit_tls if implicit_tls is None else implicit_tls
+    with Probe(host, port, patience) as probe:
+        if implicit:
+            probe.start_tls(context)
+        last = ""
+        for step in session.steps:
+            said: list[str] = []
+            why = ""
+            try:
+                if step.is_content and last[:3] != "354":
+                    raise _Ends("not sent: the server does not wait for content")
+                if step.mechanism:
+                    said.append(_log_in(probe, step.mechanism, credentials, port))
+                else:
+                    probe.send(step.octets)
+                    said += _replies(probe, len(step.replies))
+                if step.is_starttls:
+                    _go_under_tls(probe, step, said, context)
+            except (_Ends, Broken, SaslError) as end:
+                why = str(end)
+            yield Played(step, tuple(said), why)
+            if why:
                 return
+            last = said[-1] if said else ""
 
 
-def _content(octets: int) -> bytes:
-    text = b"Subject: replayed\r\n\r\n"
-    line = b"x" * 70 + b"\r\n"
-    while len(text) < octets:
-        text += line
-    return text + b".\r\n"
+def _replies(probe: Probe, count: int) -> Iterator[str]:
+    for _ in range(count):
+        lines = probe.reply()
+        if not lines:
+            raise _Ends("the server closed the connection")
+        yield lines[-1]
+
+
+def _go_under_tls(probe: Probe, step: Step, said: list[str], context: ssl.SSLContext) -> None:
+    if said and said[-1].startswith("220"):
+        probe.start_tls(context)
+    elif step.codes == ("220",):
+        raise _Ends("what follows was said under TLS")
+
+
+def _log_in(probe: Probe, name: str, credentials: Credentials | None, port: int) -> str:
+    """The last line of the server's answer to a whole log-in."""
+    if credentials is None:
+        raise _Ends("the log-in was masked; a name and a password are needed to play it")
+    if name in CLEAR_TEXT and not probe.tls_is_up and not is_loopback(probe.host, port):
+        raise _Ends(f"a password is not sent in clear text beyond loopback ({name} without TLS)")
+    player = mechanism(name, credentials)
+    first = player.first()
+    probe.send(f"AUTH {name}".encode() + (b"" if first is None else b" " + (base64.b64encode(first) or b"=")) + b"\r\n")
+    while True:
+        line = next(_replies(probe, 1))
+        if not line.startswith("334"):
+            return line
+        try:
+            challenge = base64.b64decode(line[4:].strip(), validate=True)
+        except binascii.Error:
+            raise _Ends(f"the challenge is not base64: {line[:60]}") from None
+        probe.send(base64.b64encode(player.respond(challenge)) + b"\r\n")

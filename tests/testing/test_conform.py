@@ -12,7 +12,9 @@ import pytest
 from smtpd_core.app.cli import main
 from smtpd_core.testing import TestServer
 from smtpd_core.testing.attacks import ATTACKS
-from smtpd_core.testing.conform import RULES, Broken, Finding, findings, play
+from smtpd_core.testing.conform import Finding, findings, play
+from smtpd_core.testing.probe import Broken
+from smtpd_core.testing.rules import RULES
 
 
 @pytest.fixture(scope="module")
