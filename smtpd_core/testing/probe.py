@@ -10,6 +10,10 @@ import ipaddress
 import re
 import socket
 import ssl
+from base64 import b64encode
+from dataclasses import dataclass
+
+from smtpd_core.wire.sasl.client import Credentials, Plain
 
 # How long a server may think about one reply.
 PATIENCE = 10.0
@@ -19,23 +23,52 @@ class Broken(Exception):
     """The server did otherwise; the text says what was expected and what came."""
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The server under test, an envelope that it takes, and how each session with it begins.
+
+    `tls`: "none", "starttls" or "implicit"; the certificate is not looked at. `credentials`: to log in with, by PLAIN.
+    """
+
+    host: str
+    port: int
+    sender: str = "probe@probe.test"
+    to: str = "postmaster@localhost"
+    patience: float = PATIENCE
+    tls: str = "none"
+    credentials: Credentials | None = None
+
+    def probe(self) -> Probe:
+        """A new connection. OSError where there is none."""
+        return Probe(self)
+
+    def filled(self, text: str) -> str:
+        """The text with {to}, {sender}, {local} and {domain} of the envelope."""
+        local, _, domain = self.to.rpartition("@")
+        for name, value in {"to": self.to, "sender": self.sender, "local": local, "domain": domain}.items():
+            text = text.replace(f"{{{name}}}", value)
+        return text
+
+
 class Probe:
     """One connection to the server under test. Use as a context manager."""
 
-    def __init__(self, host: str, port: int, patience: float = PATIENCE) -> None:
-        self.socket = socket.create_connection((host, port), timeout=patience)
-        self.host = host
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.socket = socket.create_connection((target.host, target.port), timeout=target.patience)
         self._buffer = b""
+        if target.tls == "implicit":
+            self.start_tls()
 
     @property
     def tls_is_up(self) -> bool:
         return isinstance(self.socket, ssl.SSLSocket)
 
-    def start_tls(self, context: ssl.SSLContext) -> None:
+    def start_tls(self, context: ssl.SSLContext | None = None) -> None:
         """From now on under TLS. Broken where something came before it; OSError where the handshake fails."""
         if self._buffer:
             raise Broken(f"octets in the clear before the handshake: {self._buffer[:60]!r}")
-        self.socket = context.wrap_socket(self.socket, server_hostname=self.host)
+        self.socket = (context or trusting()).wrap_socket(self.socket, server_hostname=self.target.host)
 
     def __enter__(self) -> Probe:
         return self
@@ -73,11 +106,27 @@ class Probe:
                 return []
             self._buffer += piece
 
+    def ask(self, line: str) -> list[str]:
+        """Send a line; the reply to it."""
+        self.send(line.encode() + b"\r\n")
+        return self.reply()
+
     def hello(self, name: str = "probe.test") -> list[str]:
-        """Banner and EHLO; the keywords announced, upper case."""
+        """Banner, EHLO, and TLS and log-in where the target has them; the keywords announced, upper case."""
         expect("220", self.reply())
-        self.send(f"EHLO {name}\r\n".encode())
-        lines = self.reply()
+        keywords = self.ehlo(name)
+        if self.target.tls == "starttls":
+            expect("220", self.ask("STARTTLS"))
+            self.start_tls()
+            keywords = self.ehlo(name)
+        if self.target.credentials is not None:
+            first = Plain(self.target.credentials).first() or b""
+            expect("235", self.ask(f"AUTH PLAIN {b64encode(first).decode()}"))
+        return keywords
+
+    def ehlo(self, name: str = "probe.test") -> list[str]:
+        """EHLO; the keywords announced, upper case."""
+        lines = self.ask(f"EHLO {name}")
         expect("250", lines)
         return [line[4:].upper() for line in lines[1:]]
 
@@ -95,10 +144,12 @@ def offers(keywords: list[str], extension: str) -> bool:
 
 def trusting(authorities: str | None = None) -> ssl.SSLContext:
     """A context that trusts these authorities (a PEM file), or whomever it meets. OSError without such a file."""
-    context = ssl.create_default_context(cafile=authorities)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if authorities is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    else:
+        context.load_verify_locations(authorities)
     return context
 
 

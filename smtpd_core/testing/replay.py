@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from smtpd_core.testing.probe import PATIENCE, Broken, Probe, is_loopback
+from smtpd_core.testing.probe import PATIENCE, Broken, Probe, Target, is_loopback
 from smtpd_core.testing.recorded import Recorded, Step
 from smtpd_core.wire.sasl.client import CLEAR_TEXT, Credentials, SaslError, mechanism
 
@@ -48,7 +48,7 @@ def replay(
 ) -> Iterator[Played]:
     """Each step as it went. `implicit_tls` None is as recorded. OSError where there is no connection, or no TLS."""
     implicit = session.implicit_tls if implicit_tls is None else implicit_tls
-    with Probe(host, port, patience) as probe:
+    with Target(host, port, patience=patience).probe() as probe:
         if implicit:
             probe.start_tls(context)
         last = ""
@@ -59,7 +59,7 @@ def replay(
                 if step.is_content and last[:3] != "354":
                     raise _Ends("not sent: the server does not wait for content")
                 if step.mechanism:
-                    said.append(_log_in(probe, step.mechanism, credentials, port))
+                    said.append(_log_in(probe, step.mechanism, credentials))
                 else:
                     probe.send(step.octets)
                     said += _replies(probe, len(step.replies))
@@ -88,11 +88,11 @@ def _go_under_tls(probe: Probe, step: Step, said: list[str], context: ssl.SSLCon
         raise _Ends("what follows was said under TLS")
 
 
-def _log_in(probe: Probe, name: str, credentials: Credentials | None, port: int) -> str:
+def _log_in(probe: Probe, name: str, credentials: Credentials | None) -> str:
     """The last line of the server's answer to a whole log-in."""
     if credentials is None:
         raise _Ends("the log-in was masked; a name and a password are needed to play it")
-    if name in CLEAR_TEXT and not probe.tls_is_up and not is_loopback(probe.host, port):
+    if name in CLEAR_TEXT and not probe.tls_is_up and not is_loopback(probe.target.host, probe.target.port):
         raise _Ends(f"a password is not sent in clear text beyond loopback ({name} without TLS)")
     player = mechanism(name, credentials)
     first = player.first()
