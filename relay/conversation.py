@@ -1,43 +1,25 @@
-"""One connection to a next hop: the only place of the relay that holds a socket.
+"""A conversation with a next hop: greeting, hello, STARTTLS, log-in, then transactions, each step within its time.
 
-It drives the pure client of wire/client.py: connect, greeting, hello, STARTTLS, log-in, then transactions, each step
-within its time. Sockets block, with time-outs; a reply is looked for between any two pieces of content.
+It drives the pure client of wire/client.py over a link; a reply is looked for between any two pieces of content.
 Rules: credentials never go out in clear text, but on loopback where that was allowed. Content after which the
-connection is lost counts as not delivered: the message may arrive twice, it is never lost.
+connection is lost counts as not delivered: the message may arrive twice, it is never lost. Besides the time of each
+step there is one for all of the opening and one for all of a transaction up to its final dot, which grows with its
+size: a hop that says a byte a second is not waited for all day. The answer to the final dot has a time of its own.
 Thread: one courier at a time.
-Not here: which hop (mx.py), what an answer means (judge.py), keeping connections (idle.py).
+Not here: sockets (link.py), which hop (mx.py), what an answer means (judge.py), keeping connections (idle.py).
 """
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import time
 
 from certs.facts import TlsFacts
-from relay.hop import Hop, Load, Manners, TlsLevel, TlsStream, TlsTrouble, Trouble, Word
+from relay.hop import Hop, Load, Manners, TlsLevel, TlsTrouble, Trouble, Word
+from relay.link import Link, is_loopback
 from relay.transaction import Transaction
 from smtpd_core.wire.answers import Answer, BrokenAnswer
 from smtpd_core.wire.client import Answered, Client, Observer, Step, number_in
 from smtpd_core.wire.sasl.client import SaslError, chosen
-
-# Bytes of replies read at a time; the buffer is allocated whole for every read.
-REPLIES = 8_192
-# How long one send may block before a reply is looked for; a hop that says 552 and stops reading is heard then.
-SEND_SLICE = 2.0
-
-
-def addresses_of(host: str, port: int) -> list[str]:
-    """IP addresses of a host by the system's resolver, in its order. Raises OSError."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 class Conversation:
@@ -52,9 +34,7 @@ class Conversation:
         self.delivered = 0
         self.opened = time.monotonic()
         self.is_unfinished = False  # a transaction was begun and not ended: RSET before the next, if one comes
-        self._socket: socket.socket | None = None
-        self._tls: TlsStream | None = None
-        self._seconds = -1.0
+        self._link = Link(hop)
         self._closing: Answer | None = None  # the 421 after which nothing more is to be expected
 
     # Opening
@@ -69,6 +49,7 @@ class Conversation:
 
     def _open(self, without_tls: bool) -> None:
         times = self.manners.times
+        self._link.limit(times.opening)
         self._connect(times.connect)
         if self.manners.implicit_tls:
             self._start_tls()
@@ -77,21 +58,13 @@ class Conversation:
         if not self.manners.implicit_tls and not without_tls:
             self._upgrade()
         self._log_in()
+        self._link.lift_limit()
 
     def _connect(self, seconds: float) -> None:
-        hop = self.hop
         try:
-            if hop.port == 0:
-                self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.settimeout(seconds)
-                self._socket.connect(hop.address)
-                return
-            source = (self.manners.source_address, 0) if self.manners.source_address else None
-            self._socket = socket.create_connection((hop.address, hop.port), seconds, source_address=source)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._link.connect(seconds, self.manners.source_address)
         except OSError as error:
-            what = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            raise Trouble("connect", f"connect to {hop}: {what}") from None
+            raise Trouble("connect", f"connect to {self.hop}: {_why(error)}") from None
 
     def _hello(self) -> None:
         manners, client = self.manners, self.client
@@ -125,24 +98,15 @@ class Conversation:
         self._hello()
 
     def _start_tls(self) -> None:
-        assert self.manners.open_tls is not None and self._socket is not None
-        deadline = time.monotonic() + self.manners.times.tls
+        assert self.manners.open_tls is not None
         try:
-            tls = self.manners.open_tls(self.hop.host)
-            while not tls.handshake():
-                self._send_raw(tls.take_output(), deadline)
-                data = self._recv_raw(deadline)
-                if not data:
-                    raise TlsTrouble("tls", f"{self.hop} closed the connection in the TLS handshake")
-                tls.feed(data)
-            self._send_raw(tls.take_output(), deadline)
-        except TlsTrouble:
-            raise
-        except Exception as error:  # TlsError, OSError: whatever it was, there is no TLS with this hop now
-            raise TlsTrouble("tls", f"TLS with {self.hop}: {error}") from error
-        self._tls = tls
-        self.facts = tls.facts
-        self.client.tls_came_up(tls.facts.bindings)
+            self._link.start_tls(self.manners.open_tls, self.manners.times.tls)
+        except Exception as error:  # whatever it was, there is no TLS with this hop now
+            said = _why(error) if isinstance(error, OSError) else str(error)
+            raise TlsTrouble("tls", said if str(self.hop) in said else f"TLS with {self.hop}: {said}") from error
+        assert self._link.tls is not None
+        self.facts = facts = self._link.tls.facts
+        self.client.tls_came_up(facts.bindings)
 
     def _log_in(self) -> None:
         manners, client = self.manners, self.client
@@ -197,7 +161,15 @@ class Conversation:
         """One transaction: the last word on each recipient, in their order. Never raises Trouble; is_broken tells
         whether the connection is of use afterwards."""
         self.delivered += 1
-        return Transaction(self, load).run()
+        self._link.limit(self.manners.times.for_load(load))
+        try:
+            return Transaction(self, load).run()
+        finally:
+            self._link.lift_limit()
+
+    def content_is_out(self) -> None:
+        """From here on the hop decides: who gives up now makes two messages of one (RFC 5321 4.5.3.2.6)."""
+        self._link.lift_limit()
 
     def early_word(self) -> None:
         """A hop may refuse while the content goes out (421, 552): it is heard now, not after the last gigabyte."""
@@ -222,7 +194,7 @@ class Conversation:
 
     def is_alive(self) -> bool:
         """Whether a kept connection still is of use: nothing was said or closed meanwhile. Never blocks."""
-        if self.is_broken or self._socket is None:
+        if self.is_broken or not self._link.is_open:
             return False
         try:
             self._look()
@@ -259,57 +231,49 @@ class Conversation:
 
     def _receive(self, deadline: float, step: str) -> None:
         try:
-            data = self._recv_raw(deadline)
+            data = self._link.receive(deadline)
         except OSError as error:
-            if self._closing is not None:
-                raise Trouble(step, "", self._closing) from None
-            what = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            raise Trouble(step, f"{self.hop}: {what}") from None
+            raise self._lost(step, error, "no answer in time") from None
         self._take_in(data, step)
 
     def _take_in(self, data: bytes, step: str) -> None:
-        if data and self._tls is not None:
-            try:
-                self._tls.feed(data)
-                data = self._tls.read()
-            except Exception as error:  # TlsError: the stream is of no use any more
-                raise Trouble(step, f"TLS with {self.hop}: {error}") from error
-            if not data and not self._tls.ended:
-                return
         if not data:
             if self._closing is not None:
                 raise Trouble(step, "", self._closing)
             raise Trouble(step, f"{self.hop} closed the connection")
         self.client.receive(data)
 
+    def _lost(self, step: str, error: OSError, timed_out: str) -> Trouble:
+        """What the hop said last, where it closed; else the error."""
+        if self._closing is not None:
+            return Trouble(step, "", self._closing)
+        if isinstance(error, TimeoutError) and self._link.is_out_of_time:
+            timed_out = "too slow, the time for all of it is over"
+        return Trouble(step, f"{self.hop}: {_why(error, timed_out)}")
+
     def _look(self) -> None:
         """Take in what has arrived, without waiting."""
-        assert self._socket is not None
+        step = Step.UNASKED.value
         try:
-            self._wait_for(0.0)
-            data = self._socket.recv(REPLIES)
-        except (BlockingIOError, TimeoutError):
-            return
+            data = self._link.look()
         except OSError as error:
-            raise Trouble(Step.UNASKED.value, f"{self.hop}: {error.strerror or error}") from None
-        self._take_in(data, Step.UNASKED.value)
+            raise Trouble(step, f"{self.hop}: {_why(error)}") from None
+        if data is not None:
+            self._take_in(data, step)
 
     def flush(self, seconds: float) -> None:
-        output = self.client.take_output()
-        if self._tls is not None:
-            self._tls.write(output)
-            output = self._tls.take_output()
         try:
-            self._send_raw(output, time.monotonic() + seconds)
+            self._link.send(self.client.take_output(), seconds, self._while_stuck)
         except OSError as error:
             # The hop may have said why before it closed.
             step = self.client.owed_step.value
             if self._closing is None:
                 self._early_word_after_error()
-            if self._closing is not None:
-                raise Trouble(step, "", self._closing) from None
-            what = "can't send in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            raise Trouble(step, f"{self.hop}: {what}") from None
+            raise self._lost(step, error, "can't send in time") from None
+
+    def _while_stuck(self) -> None:
+        if self.client.owed == 0 and self._link.tls is None:
+            self.early_word()
 
     def _early_word_after_error(self) -> None:
         try:
@@ -320,45 +284,9 @@ class Conversation:
         if answered is not None and not answered.answer.is_positive:
             self._closing = answered.answer
 
-    def _send_raw(self, data: bytes, deadline: float) -> None:
-        assert self._socket is not None
-        if not data:
-            return
-        view = memoryview(data)
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._wait_for(min(left, SEND_SLICE))
-            try:
-                sent = self._socket.send(view)
-            except TimeoutError:
-                if self.client.owed == 0 and self._tls is None:
-                    self.early_word()
-                continue
-            if sent == len(view):
-                return
-            view = view[sent:]
-
-    def _recv_raw(self, deadline: float) -> bytes:
-        assert self._socket is not None
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._wait_for(left)
-        return self._socket.recv(REPLIES)
-
-    def _wait_for(self, seconds: float) -> None:
-        # A system call that is saved for nearly every message: the limit changes with the step, hardly ever by more
-        # than a part of a second within one.
-        if abs(seconds - self._seconds) > 0.5 or seconds == 0.0 or self._seconds == 0.0:
-            assert self._socket is not None
-            self._socket.settimeout(seconds)
-            self._seconds = seconds
-
     def close(self, *, wait: bool = True) -> None:
         """QUIT where the connection is good, without waiting long for the answer, or at all. Idempotent."""
-        if self._socket is None:
+        if not self._link.is_open:
             return
         try:
             if not self.is_broken:
@@ -370,6 +298,9 @@ class Conversation:
         except (Trouble, OSError):
             pass  # all that was to be said is said; the other side may have gone first
         finally:
-            self._socket.close()
-            self._socket = None
+            self._link.close()
             self.is_broken = True
+
+
+def _why(error: OSError, timed_out: str = "no answer in time") -> str:
+    return timed_out if isinstance(error, TimeoutError) else error.strerror or str(error)

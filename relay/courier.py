@@ -21,21 +21,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Round:
-    """What one courier was given. `left` is touched by the dispatcher only, `begun` by the courier only."""
+    """What one courier was given. `begun` is touched by the courier only, the rest by the dispatcher only: how many
+    letters are to come, from when on the round counts as slow, and whether it is one that lingers."""
 
     destination: str
     parcels: list[Parcel]
     left: int = 0
     begun: bool = False
+    slow_at: float = 0.0
+    lingers: bool = False
 
 
 @dataclass(slots=True)
 class Letter:
-    """A courier's report on one parcel."""
+    """A courier's report on one parcel, which took so many seconds; less than 0 where it was not tried."""
 
     round: Round
     parcel: Parcel
     outcomes: list[Outcome]
+    seconds: float = -1.0
 
 
 class Post(Protocol):
@@ -64,7 +68,7 @@ def carry(round: Round, agent: Agent, queue: Queue, letters: Post, clock: Callab
                 Outcome(stop.number, Result.DEFERRED, 0, "4.3.0", text, at=now, scope="message")
                 for stop in parcel.stops
             ]
-        letters.put(Letter(round, parcel, _one_each(parcel, outcomes, now)))
+        letters.put(Letter(round, parcel, _one_each(parcel, outcomes, now), max(0.0, clock() - now)))
 
 
 def _one_each(parcel: Parcel, outcomes: list[Outcome], now: float) -> list[Outcome]:

@@ -1,10 +1,10 @@
-"""The dispatcher: one thread that decides what may start, and settles what came back with its bounces.
+"""The dispatcher: one thread that decides what may start, and has settled what came back.
 
-Claims only what can start: a destination's window and the crew must have room. Destinations with the fewest couriers
-under way come first, and while others wait none holds more than a quarter of the crew, so that a slow one starves
-nobody. Mailboxes of this machine have a crew of their own.
+Claims only what can start: a destination's window and the couriers must have room. Quick and new destinations come
+before slow ones, those with the fewest couriers under way first; while others wait a new one has one courier, a slow
+one gets one more at a time, and none more than a quarter of them. Mailboxes of this machine have their own couriers.
 Thread: step() runs in the dispatcher's loop (or in a test's thread, never both); announce() and wake() from any.
-Not here: when to retry (retry.py), codes (judge.py), the text of bounces (bounce.py).
+Not here: what a slow destination may hold (couriers.py), outcomes and notifications (settling.py), codes (judge.py).
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
-from typing import BinaryIO
 
 from relay.agents.agent import Agent
-from relay.bounce import compose, reports_due
+from relay.agents.missing import MissingAgent
 from relay.courier import Letter, Round, carry
+from relay.couriers import Couriers
 from relay.idle import IdleConnections
-from relay.intake import UNROUTABLE
-from relay.mail import Envelope, Message, Outcome, Parcel, Result, Settlement, Stop
+from relay.mail import Envelope, Outcome, Parcel, Result, Settlement, Stop
 from relay.outstanding import Outstanding
 from relay.queue import Queue
-from relay.retry import RetryPolicy, is_time_to_warn, next_attempt
-from relay.timing import deadline, first_attempt
-from relay.window import Window
-from smtpd_core.threads import Crew, Loop, Mailbox, start_loop
+from relay.settling import Settling
+from relay.terms import Terms
+from relay.window import Pace, Window, Windows
+from smtpd_core.threads import Loop, Mailbox, start_loop
 
 log = logging.getLogger(__name__)
 
@@ -39,21 +37,13 @@ LEASE = 3600.0
 BATCH = 10
 # Recipients put off in one step while their destination is closed.
 PUT_OFF = 200
-# Destinations whose windows are remembered.
-MAX_WINDOWS = 20_000
+# Destinations looked at in one step, those that wait longest first; more where none of these can start (all of them
+# are slow, say), up to so many.
+LOOK, LOOK_FAR = 1_000, 64_000
 # While a destination has more than it can take, seconds after which the others are asked for again.
 LOOK_AGAIN = 1.0
 
 LOCAL = frozenset({"maildir", "mbox", "pipe", "refuse"})
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How a destination is treated: conversations at once, seconds between two starts (0 for none), retries."""
-
-    concurrency: int = 20
-    interval: float = 0.0
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +54,8 @@ class Wake:
 
 
 class Dispatcher:
-    """`agents` by scheme; `stops_for(envelope)` routes bounces; `terms_of(destination)` is asked once per window."""
+    """`agents` by scheme; `stops_for(envelope)` routes bounces; `terms_of(destination)` is asked once per window.
+    `couriers` are at work at once, and `patient` more wait for slow destinations (three times as many where None)."""
 
     def __init__(
         self,
@@ -75,6 +66,7 @@ class Dispatcher:
         hostname: str = "localhost",
         terms_of: Callable[[str], Terms] | None = None,
         couriers: int = 64,
+        patient: int | None = None,
         local_couriers: int = 8,
         idle: IdleConnections | None = None,
         clock: Callable[[], float] = time.time,
@@ -85,23 +77,27 @@ class Dispatcher:
         self._queue = queue
         self._outstanding = outstanding or Outstanding((couriers + local_couriers) * BATCH)
         self._agents = dict(agents)
-        self._stops_for = stops_for
-        self._hostname = hostname
         default = Terms()
         self._terms_of = terms_of or (lambda destination: default)
-        self._crews = {False: Crew("courier", couriers), True: Crew("local-courier", local_couriers)}
-        self._free = {False: couriers, True: local_couriers}
+        self._settling = Settling(
+            queue, stops_for, self._terms_of, hostname=hostname, chance=chance, on_outcome=on_outcome
+        )
+        self._couriers = {
+            False: Couriers("courier", couriers, 3 * couriers if patient is None else patient),
+            True: Couriers("local-courier", local_couriers, local_couriers),
+        }
         self._idle = idle
         self._clock = clock
         self._chance = chance
-        self._on_outcome = on_outcome
         self._letters: Mailbox[Letter | Wake] = Mailbox()
         self._unsettled: list[Settlement] = []
         self._rounds: set[Round] = set()
-        self._windows: dict[str, Window] = {}
+        self._windows = Windows(lambda destination: self._terms_of(destination).concurrency)
         self._starts: dict[str, float] = {}
         self._backlog: dict[str, int] = {}
         self._is_stale = True
+        self._is_cut_short = False
+        self._reach = LOOK
         self._looked_at = 0.0
         self._extend_at = 0.0
         self._stopping = False
@@ -148,8 +144,8 @@ class Dispatcher:
         self._finish()
 
     def _finish(self) -> None:
-        for crew in self._crews.values():
-            crew.stop(max(0.0, self._deadline - time.monotonic()))
+        for couriers in self._couriers.values():
+            couriers.stop(max(0.0, self._deadline - time.monotonic()))
         now = self._clock()
         self._settle(self._letters.take_all(), now)
         for round in self._rounds:
@@ -196,43 +192,68 @@ class Dispatcher:
     # Starting
 
     def _fill(self, now: float) -> None:
+        for couriers in self._couriers.values():
+            couriers.look(now)
         if self._is_stale or not self._backlog or abs(now - self._looked_at) >= LOOK_AGAIN:
-            self._is_stale = False
-            self._looked_at = now
-            self._backlog = dict(self._queue.due(now))
-        if not self._backlog:
-            return
+            self._look(now)
+        while self._backlog and not self._start_some(now) and self._is_cut_short:
+            # Nobody of those who wait longest can be helped; others may.
+            self._reach = min(4 * self._reach, LOOK_FAR)
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        self._is_stale = False
+        self._looked_at = now
+        self._backlog = dict(self._queue.due(now, self._reach))
+        self._is_cut_short = len(self._backlog) >= self._reach < LOOK_FAR
+        if len(self._backlog) < LOOK:
+            self._reach = LOOK
+
+    def _start_some(self, now: float) -> bool:
+        """Whether anything could be begun, or would have been with couriers at hand."""
         windows = self._windows
         order = list(self._backlog)
-        if len(order) > 1 and self._rounds:
-            order.sort(key=lambda one: windows[one].busy if one in windows else 0)
+        others_wait = len(order) > 1
+        if others_wait and self._rounds:
+            order.sort(key=lambda one: _turn(windows.get(one)))
+        begun = False
         for destination in order:
-            if not self._outstanding.room:
-                return  # the queue is behind: the next settlement makes room
-            self._start(destination, now, len(order) > 1)
+            if not self._may_claim or not any(couriers.has_room for couriers in self._couriers.values()):
+                return True  # where the queue is behind, the next settlement makes room
+            begun |= self._start(destination, now, others_wait)
+        return begun
 
-    def _start(self, destination: str, now: float, others_wait: bool) -> None:
-        scheme = destination.partition(":")[0]
-        is_local = scheme in LOCAL
-        window = self._window(destination)
+    @property
+    def _may_claim(self) -> int:
+        """What the queue can settle in time. A courier that only waits for its hop brings nothing to settle yet."""
+        waiting = sum(couriers.lingering for couriers in self._couriers.values())
+        return self._outstanding.room_beside(waiting)
+
+    def _start(self, destination: str, now: float, others_wait: bool) -> bool:
+        is_local = destination.partition(":")[0] in LOCAL
+        window = self._windows[destination]
         if window.is_closed(now):
             self._put_off(destination, window, now)
-            return
+            return True
         interval = self._terms_of(destination).interval
         if now < self._starts.get(destination, 0.0) <= now + interval:
-            return
-        room = min(window.room(now), self._free[is_local])
+            return False
+        couriers, pace = self._couriers[is_local], window.pace
+        room = min(window.room(now), couriers.room(pace))
         if others_wait:
-            room = min(room, max(1, self._crews[is_local].max // 4) - window.busy)
+            most = 1 if pace is Pace.NEW else max(1, couriers.active // 4)
+            room = min(room, most - window.busy, 1 if pace is Pace.SLOW else room)
         if room <= 0:
-            return
+            return False
         if interval:
             room, most = 1, 1
             self._starts[destination] = now + interval
         else:
             waiting = self._backlog[destination]
-            most = min(waiting, room * max(1, min(BATCH, waiting // room)))
-        most = min(most, self._outstanding.room)
+            # One at a time for those who are not known to be quick: a courier is not theirs for ten time-outs.
+            batch = max(1, min(BATCH, waiting // room)) if pace is Pace.QUICK else 1
+            most = min(waiting, room * batch)
+        most = min(most, self._may_claim)
         parcels = self._queue.claim(destination, most, now, LEASE)
         self._outstanding.claimed(len(parcels))
         if len(parcels) < most or len(parcels) >= self._backlog[destination]:
@@ -241,28 +262,18 @@ class Dispatcher:
             self._backlog[destination] -= len(parcels)
         share = -(-len(parcels) // room) or 1
         for at in range(0, len(parcels), share):
-            self._send(destination, parcels[at : at + share], window, is_local)
+            self._send(destination, parcels[at : at + share], window, couriers, now)
+        return True
 
-    def _send(self, destination: str, parcels: list[Parcel], window: Window, is_local: bool) -> None:
+    def _send(self, destination: str, parcels: list[Parcel], window: Window, couriers: Couriers, now: float) -> None:
         round = Round(destination, parcels, len(parcels))
         agent = self._agents.get(destination.partition(":")[0], _NO_AGENT)
-        window.busy += 1
-        self._free[is_local] -= 1
         self._rounds.add(round)
-        self._crews[is_local].submit(partial(carry, round, agent, self._queue, self._letters, self._clock))
-
-    def _window(self, destination: str) -> Window:
-        window = self._windows.get(destination)
-        if window is None:
-            if len(self._windows) >= MAX_WINDOWS:
-                for name in [name for name, one in self._windows.items() if one.is_forgettable]:
-                    del self._windows[name]
-            window = self._windows[destination] = Window(self._terms_of(destination).concurrency)
-        return window
+        couriers.send(round, window, now, partial(carry, round, agent, self._queue, self._letters, self._clock))
 
     def _put_off(self, destination: str, window: Window, now: float) -> None:
         """The destination is closed: what is due there learns that untried, and may expire, as others' turn comes."""
-        most = min(PUT_OFF, self._outstanding.room)
+        most = min(PUT_OFF, self._may_claim)
         parcels = self._queue.claim(destination, most, now, LEASE)
         self._outstanding.claimed(len(parcels))
         if len(parcels) < most:
@@ -282,7 +293,7 @@ class Dispatcher:
                 )
                 for stop in parcel.stops
             ]
-            self._unsettled.append(self._settlement(parcel, outcomes, now))
+            self._unsettled.append(self._settling.settlement(parcel, outcomes, now))
         self._record(now)
 
     # Settling
@@ -290,18 +301,14 @@ class Dispatcher:
     def _settle(self, letters: Sequence[Letter | Wake], now: float) -> None:
         for letter in letters:
             if isinstance(letter, Wake):
-                if letter.destination in self._windows:
-                    self._windows[letter.destination].went_well()
+                known = self._windows.get(letter.destination)
+                if known is not None:
+                    known.went_well()
                 continue
-            round = letter.round
-            window = self._window(round.destination)
-            round.left -= 1
-            if round.left == 0:
-                self._rounds.discard(round)
-                window.busy -= 1
-                self._free[round.destination.partition(":")[0] in LOCAL] += 1
-            self._teach(window, letter.outcomes, now)
-            self._unsettled.append(self._settlement(letter.parcel, letter.outcomes, now))
+            self._hear(letter, now)
+            settlement = self._settling.settlement(letter.parcel, letter.outcomes, now)
+            self._is_stale |= bool(settlement.new_mail)
+            self._unsettled.append(settlement)
         self._record(now)
 
     def _record(self, now: float) -> None:
@@ -314,6 +321,21 @@ class Dispatcher:
                 log.warning("d-%s: the claim was lost before its outcome came", settlement.parcel.message_id)
         self._unsettled = []
 
+    def _hear(self, letter: Letter, now: float) -> None:
+        """What a letter says of couriers and destination."""
+        round = letter.round
+        window = self._windows[round.destination]
+        couriers = self._couriers[round.destination.partition(":")[0] in LOCAL]
+        round.left -= 1
+        if round.left == 0:
+            self._rounds.discard(round)
+            couriers.ended(round, window)
+        else:
+            couriers.heard(round, now)
+        if letter.seconds >= 0:
+            window.took(letter.seconds, letter.parcel.size)
+        self._teach(window, letter.outcomes, now)
+
     @staticmethod
     def _teach(window: Window, outcomes: Sequence[Outcome], now: float) -> None:
         trouble = next(
@@ -324,87 +346,6 @@ class Dispatcher:
         else:
             window.had_trouble(now, " ".join(part for part in (trouble.enhanced, trouble.text) if part)[:400])
 
-    def _settlement(self, parcel: Parcel, outcomes: Sequence[Outcome], now: float) -> Settlement:
-        policy = self._terms_of(parcel.destination).retry
-        attempts = {stop.number: stop.attempts + 1 for stop in parcel.stops}
-        # Mail that was to wait (FUTURERELEASE) has its time from its release on.
-        arrived = first_attempt(parcel.envelope, parcel.envelope.arrived)
-        final = [self._timed(one, attempts[one.number], policy, arrived, now) for one in outcomes]
-        warned = [
-            one.number
-            for one in final
-            if one.result is Result.DEFERRED and self._warns(parcel, one.number, policy, arrived, one.at or now)
-        ]
-        for one in final:
-            self._tell(parcel, one)
-        return Settlement(parcel, tuple(final), self._bounces(parcel, final, warned, arrived + policy.expire, now))
-
-    def _timed(self, outcome: Outcome, attempts: int, policy: RetryPolicy, arrived: float, now: float) -> Outcome:
-        if outcome.result is not Result.DEFERRED:
-            return outcome
-        again = next_attempt(policy, attempts, arrived, now, self._chance())
-        if again is None:
-            return replace(outcome, result=Result.EXPIRED)
-        if outcome.next_attempt:
-            again = min(max(outcome.next_attempt, now + 1.0), arrived + policy.expire)
-        return replace(outcome, next_attempt=again)
-
-    def _warns(self, parcel: Parcel, number: int, policy: RetryPolicy, arrived: float, at: float) -> bool:
-        end = deadline(parcel.envelope)
-        if at < end and not is_time_to_warn(policy, 0.0, arrived, at):
-            return False
-        # Once for the delay and once for a BY time, by what the queue knows: a restart changes nothing.
-        before = self._queue.last_tried(parcel.message_id, number)
-        return is_time_to_warn(policy, before, arrived, at) or before < end <= at
-
-    def _bounces(
-        self, parcel: Parcel, outcomes: Sequence[Outcome], warned: Sequence[int], expire: float, now: float
-    ) -> tuple[tuple[Message, tuple[Stop, ...]], ...]:
-        reports = reports_due(parcel, outcomes, warned, expire)
-        if not reports:
-            return ()
-        try:
-            message = compose(parcel, reports, partial(self._body, parcel.message_id), self._hostname, now)
-        except Exception:
-            # A mistake of ours must not keep this message, or all the others, from being settled.
-            log.exception("d-%s: its notification to <%s> is lost", parcel.message_id, parcel.envelope.sender)
-            return ()
-        self._is_stale = True
-        try:
-            stops = tuple(self._stops_for(message.envelope))
-        except Exception:
-            # What came of the message is settled all the same; its notification waits for an operator.
-            log.exception("d-%s: no route for its notification, which waits as %s", parcel.message_id, UNROUTABLE)
-            stops = tuple(Stop(number, one, UNROUTABLE) for number, one in enumerate(message.envelope.recipients))
-        return ((message, stops),)
-
-    def _body(self, message_id: str) -> BinaryIO:
-        try:
-            return self._queue.open_body(message_id)
-        except (KeyError, OSError):
-            # Deleted meanwhile, or unreadable: the sender is told all the same, without the headers.
-            log.warning("d-%s: no content for its notification", message_id)
-            return BytesIO()
-
-    def _tell(self, parcel: Parcel, outcome: Outcome) -> None:
-        if log.isEnabledFor(logging.INFO):
-            log.info(
-                "d-%s: %s to %s by %s: %s %s %s",
-                parcel.message_id,
-                outcome.result.value,
-                next((stop.recipient.address for stop in parcel.stops if stop.number == outcome.number), "?"),
-                outcome.remote or parcel.destination,
-                outcome.code or "-",
-                outcome.enhanced,
-                outcome.text,
-            )
-        if self._on_outcome is None:
-            return
-        try:
-            self._on_outcome(parcel, outcome)
-        except Exception:
-            log.exception("on_outcome raised; it can't change what became of d-%s", parcel.message_id)
-
     def _extend(self, now: float) -> None:
         self._extend_at = now + LEASE / 3
         for round in self._rounds:
@@ -412,18 +353,9 @@ class Dispatcher:
                 self._queue.extend(parcel, now, LEASE)
 
 
-class _NoAgent:
-    """A destination that nothing here serves: a mistake in the settings, which time and an operator can mend."""
-
-    def deliver(self, parcel: Parcel, open_body: object, now: float) -> list[Outcome]:
-        text = f"no agent for {parcel.destination.partition(':')[0]!r} destinations"
-        return [
-            Outcome(stop.number, Result.DEFERRED, 451, "4.3.5", text, at=now, scope="destination")
-            for stop in parcel.stops
-        ]
-
-    def close(self) -> None:
-        """Holds nothing."""
+def _turn(window: Window | None) -> tuple[bool, int]:
+    """Who comes first: the lower."""
+    return (False, 0) if window is None else (window.pace is Pace.SLOW, window.busy)
 
 
-_NO_AGENT = _NoAgent()
+_NO_AGENT = MissingAgent()

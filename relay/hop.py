@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
 
-from certs.facts import TlsFacts
 from certs.files import Pair
+from certs.side import TlsSide
 from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.envelope import MailParameters, Recipient
 from smtpd_core.wire.sasl.client import Credentials
@@ -36,28 +35,15 @@ class TlsPolicy:
     verify_name: str = ""
 
 
-class TlsStream(Protocol):
-    """What certs.stream.TlsStream is to a conversation."""
-
-    ended: bool
-
-    @property
-    def facts(self) -> TlsFacts: ...
-    def feed(self, ciphertext: bytes) -> None: ...
-    def handshake(self) -> bool: ...
-    def read(self) -> bytes: ...
-    def write(self, plaintext: bytes) -> None: ...
-    def take_output(self) -> bytes: ...
-    def shutdown(self) -> None: ...
-
-
-OpenTls = Callable[[str], TlsStream]
+OpenTls = Callable[[str], TlsSide]
 """Makes the client side of a TLS connection to the host of this name (for SNI and the name check)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """Seconds each step may take, RFC 5321 4.5.3.2."""
+    """Seconds each step may take, RFC 5321 4.5.3.2, and limits for several in a row: `opening` for all before the first
+    transaction, `transaction` from MAIL to the final dot, with `recipient` for each recipient and the time that the
+    content takes at `minimum_rate` (bytes per second) on top."""
 
     connect: float = 30.0
     greeting: float = 300.0
@@ -70,6 +56,14 @@ class StepTimes:
     content: float = 600.0
     reset: float = 20.0
     quit: float = 5.0
+    opening: float = 630.0
+    transaction: float = 900.0
+    recipient: float = 10.0
+    minimum_rate: int = 1024
+
+    def for_load(self, load: Load) -> float:
+        """Seconds that this transaction has up to its final dot."""
+        return self.transaction + self.recipient * len(load.recipients) + load.size / self.minimum_rate
 
     @classmethod
     def all(cls, seconds: float, connect: float) -> StepTimes:
@@ -87,6 +81,9 @@ class StepTimes:
             content=seconds,
             reset=min(seconds, 20.0),
             quit=min(seconds, 5.0),
+            opening=connect + 2 * seconds,
+            transaction=3 * seconds,
+            recipient=min(seconds, 10.0),
         )
 
 

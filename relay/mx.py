@@ -21,8 +21,8 @@ import dns.name
 import dns.rdatatype
 import dns.resolver
 
-from relay.conversation import addresses_of
 from relay.hop import Hop
+from relay.link import addresses_of
 from relay.plan import NoRoute, Plan
 from relay.route import ascii_domain
 from smtpd_core.threads import Lock

@@ -33,7 +33,11 @@ class Outstanding:
     @property
     def room(self) -> int:
         """How many more may be claimed."""
-        return max(0, self._limit - self._count)
+        return self.room_beside(0)
+
+    def room_beside(self, waiting: int) -> int:
+        """The same where so many of those that are out only wait for a slow hop, with nothing to settle in sight."""
+        return max(0, self._limit - self._count + waiting)
 
     def claimed(self, count: int) -> None:
         self._count += count

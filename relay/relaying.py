@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from certs.contexts import ClientContext
 from certs.policy import ClientPolicy
-from relay.dispatcher import Terms
 from relay.hop import Manners, OpenTls, StepTimes, TlsLevel, TlsPolicy
 from relay.retry import RetryPolicy
+from relay.terms import Terms
 from smtpd_core.threads import Lock
 from smtpd_core.wire.sasl.client import Credentials
 

@@ -36,6 +36,7 @@ class Line(Protocol):
     def flush(self, seconds: float) -> None: ...
     def early_word(self) -> None: ...
     def reset(self) -> None: ...
+    def content_is_out(self) -> None: ...
 
 
 class Transaction:
@@ -180,6 +181,9 @@ class Transaction:
 
     def _last_word(self) -> None:
         client = self._client
+        if client.has_output:
+            self._line.flush(self._manners.times.block)
+        self._line.content_is_out()
         dsn = "DSN" in client.extensions
         if not client.lmtp:
             answered = self._line.answer(self._manners.times.content)

@@ -136,9 +136,11 @@ class _Attempt:
 
     def run(self, plan: Plan) -> list[Outcome]:
         hops = self._agent.in_order(plan.hops)[:MAX_HOPS]
+        enough = time.monotonic() + self._manners.times.opening
         for n, hop in enumerate(hops):
             words, remote = self._at(hop)
-            last_hop = n + 1 == len(hops)
+            # Two are always tried (RFC 5321 5.1); a third not where those took all the time that one should.
+            last_hop = n + 1 == len(hops) or (n > 0 and time.monotonic() > enough)
             again = []
             for stop, word in words:
                 if not last_hop and host_is_in_trouble(word):

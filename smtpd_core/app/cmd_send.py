@@ -14,8 +14,9 @@ from pathlib import Path
 
 from certs.contexts import ClientContext
 from certs.policy import ClientPolicy
-from relay.conversation import Conversation, addresses_of
+from relay.conversation import Conversation
 from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel, Trouble, Word
+from relay.link import addresses_of
 from smtpd_core.app.sanity import bad_address, system_name
 from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.envelope import MailParameters, Recipient

@@ -13,10 +13,11 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
+from certs.side import TlsSide
 from certs.trouble import TlsError
 from smtpd_core.net import prelude
 from smtpd_core.net.conversation import Conversation, Pause, WaitFor, Wish
-from smtpd_core.net.settings import Door, Peer, TlsSide
+from smtpd_core.net.settings import Door, Peer
 from smtpd_core.net.states import (
     CLOSE,
     CLOSED,

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from certs.facts import TlsFacts
+from certs.side import TlsSide
 from smtpd_core.net.conversation import Conversation
 from smtpd_core.threads import HookMeter
 
@@ -90,21 +89,6 @@ class Peer:
         if not self.address:
             return "unix"
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
-
-
-class TlsSide(Protocol):
-    """What a connection needs of certs.stream.TlsStream."""
-
-    ended: bool
-
-    @property
-    def facts(self) -> TlsFacts: ...
-    def feed(self, ciphertext: bytes) -> None: ...
-    def handshake(self) -> bool: ...
-    def read(self) -> bytes: ...
-    def write(self, plaintext: bytes) -> None: ...
-    def take_output(self) -> bytes: ...
-    def shutdown(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

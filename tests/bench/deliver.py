@@ -22,12 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from relay.agents.smtp import SmtpAgent
-from relay.dispatcher import Dispatcher, Terms
+from relay.dispatcher import Dispatcher
 from relay.hop import Hop, Manners, TlsLevel
 from relay.idle import IdleConnections
 from relay.mail import Body, Message, Recipient, Stop
 from relay.plan import Plan
 from relay.queue_sqlite import SqliteQueue
+from relay.terms import Terms
 from smtpd_core.draft import new_id
 from smtpd_core.wire.envelope import Envelope
 from tests.bench.stores import PATH, postfix

@@ -15,13 +15,14 @@ from relay.agents.agent import Agent, OpenBody, outcome
 from relay.agents.maildir import MaildirAgent
 from relay.agents.smtp import SmtpAgent
 from relay.courier import Letter
-from relay.dispatcher import Dispatcher, Terms, Wake
+from relay.dispatcher import Dispatcher, Wake
 from relay.hop import Hop, Manners, TlsLevel
 from relay.idle import IdleConnections
 from relay.mail import Body, Envelope, Message, Outcome, Parcel, Recipient, Result, Settlement, Stop
 from relay.plan import Plan
 from relay.queue_memory import MemoryQueue
 from relay.retry import RetryPolicy
+from relay.terms import Terms
 from smtpd_core.wire.envelope import DeliverBy, MailParameters
 from tests.support.clock import FakeClock
 from tests.support.parcels import CONTENT, QUICK

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import relay.dispatcher
+import relay.settling
 from relay.agents.agent import OpenBody, outcome
 from relay.agents.maildir import MaildirAgent
-from relay.dispatcher import Dispatcher, Terms
+from relay.dispatcher import Dispatcher
 from relay.mail import Outcome, Parcel, Result
 from relay.retry import RetryPolicy
+from relay.terms import Terms
 from relay.window import Window
 from tests.relay.test_dispatcher import Fixed, Scene, actions, letters_in
 from tests.support.clock import FakeClock
@@ -80,7 +81,7 @@ def test_a_notification_that_can_not_be_written_holds_up_nothing(monkeypatch: py
     def compose(*arguments: object) -> None:
         raise RuntimeError("a mistake")
 
-    monkeypatch.setattr(relay.dispatcher, "compose", compose)
+    monkeypatch.setattr(relay.settling, "compose", compose)
     scene = Scene({"mx": Fixed(Result.FAILED, code=550)})
     for number in range(3):
         scene.put("bob@there.test", id=f"M{number}")

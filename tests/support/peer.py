@@ -3,12 +3,15 @@
 A script is a transcript. `S:` lines are sent as they stand, with CRLF. `C: text` waits for a command that begins with
 the text; `C: <content>` reads up to the final dot, `C: <swallow>` too but forgets it, `C: <chunk>` reads a BDAT command
 with its bytes. A line that begins with `--` is an act: `-- close`, `-- reset`, `-- hang` (until the client goes away),
-`-- say TEXT` (bytes without CRLF, with Python escapes), `-- tls` (handshake as a server, with the peer's certificate).
+`-- say TEXT` (bytes without CRLF, with Python escapes), `-- drip TEXT` (the same again and again, a byte at a time,
+until the client goes away), `-- idle SECONDS` (reads nothing meanwhile), `-- tls` (handshake as a server, with the
+peer's certificate).
 """
 
 from __future__ import annotations
 
 import re
+import select
 import socket
 import ssl
 import struct
@@ -32,6 +35,7 @@ class ScriptedPeer:
         self.contents: list[bytes] = []
         self.faults: list[str] = []
         self.sessions = 0
+        self.leaving = threading.Event()
         self._threads: list[threading.Thread] = []
         self._open: list[socket.socket] = []
         self._accepting = threading.Thread(target=self._accept, daemon=True)
@@ -43,6 +47,7 @@ class ScriptedPeer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.leaving.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._accepting.join(5)
@@ -112,11 +117,22 @@ class _Session:
             while self.connection.recv(65_536):
                 pass
         elif verb == "say":
-            self.connection.sendall(rest.encode().decode("unicode_escape").encode("latin-1"))
+            self.connection.sendall(_escaped(rest))
+        elif verb == "drip":
+            while not self._is_left():
+                for byte in _escaped(rest):
+                    self.connection.sendall(bytes([byte]))
+                    self._is_left(0.05)
+        elif verb == "idle":
+            self.peer.leaving.wait(float(rest))
         elif verb == "tls":
             self.connection = self.peer.tls.wrap_socket(self.connection, server_side=True)
         else:
             raise AssertionError(f"unknown act {text!r}")
+
+    def _is_left(self, seconds: float = 0.0) -> bool:
+        """Whether the client said something, or went."""
+        return bool(select.select([self.connection], [], [], seconds)[0])
 
     def _expect(self, text: str) -> None:
         if text == "<content>":
@@ -161,6 +177,10 @@ class _Session:
         if not data:
             raise OSError("the client closed")
         self.buffer += data
+
+
+def _escaped(text: str) -> bytes:
+    return text.encode().decode("unicode_escape").encode("latin-1")
 
 
 def _parsed(script: str) -> list[tuple[str, str]]:

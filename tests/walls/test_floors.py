@@ -58,7 +58,7 @@ SINGLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "logging.handlers": ("smtpd_core.threads",),
     "select": ("smtpd_core.net.poller",),
     "selectors": ("smtpd_core.net.poller",),
-    "socket": ("smtpd_core.net", "relay.conversation", "relay.control", "smtpd_core.testing"),
+    "socket": ("smtpd_core.net", "relay.link", "relay.control", "smtpd_core.testing"),
     "OpenSSL": ("certs",),
     "dns": ("relay.mx",),
     "sqlite3": ("smtpd_core.accounts.sql", "relay.queue_*"),

@@ -1,0 +1,23 @@
+"""What one side of a TLS connection can do: the contract that certs.stream.TlsStream fulfils, for rooms that hold one
+without knowing OpenSSL."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from certs.facts import TlsFacts
+
+
+class TlsSide(Protocol):
+    """Order of calls: see TlsStream. All but the attributes may raise TlsError."""
+
+    ended: bool
+
+    @property
+    def facts(self) -> TlsFacts: ...
+    def feed(self, ciphertext: bytes) -> None: ...
+    def handshake(self) -> bool: ...
+    def read(self) -> bytes: ...
+    def write(self, plaintext: bytes) -> None: ...
+    def take_output(self) -> bytes: ...
+    def shutdown(self) -> None: ...
