@@ -17,6 +17,7 @@ from email.policy import SMTP
 from typing import BinaryIO
 
 from relay.agents.agent import Agent
+from relay.agents.final import OncePerMailbox
 from relay.agents.maildir import MaildirAgent
 from relay.agents.mbox import MboxAgent
 from relay.agents.pipe import PipeAgent
@@ -59,7 +60,8 @@ class Outbox:
     `spool_limit` and `free_floor` are the spool's, in bytes. `durability_of` says when a message counts as kept,
     `recognises_resend` whose second copies are looked for, within `resend_window` seconds.
     `agents` adds agents by scheme or replaces ours. `alone`: no other process spools into the directory, so nobody
-    looks for it. `spools_only`: another process delivers, also where it is not there yet.
+    looks for it. `spools_only`: another process delivers, also where it is not there yet. `returns_circles`: mail whose
+    header says that it was delivered to the same mailbox before is returned.
     `observer(hop)` may give an observer for a conversation with a next hop.
     """
 
@@ -80,6 +82,7 @@ class Outbox:
         resend_window: float = 300.0,
         alone: bool = False,
         spools_only: bool = False,
+        returns_circles: bool = True,
         idle: IdleLimits | None = None,
         observer: Callable[[Hop], Observer | None] | None = None,
         on_outcome: Callable[[Parcel, Outcome], None] | None = None,
@@ -102,6 +105,7 @@ class Outbox:
         self._control: ControlSocket | None = None
         self._alone = alone
         self._spools_only = spools_only
+        self._returns_circles = returns_circles
         self._idle_limits = idle
         self._observer = observer
         self._on_outcome = on_outcome
@@ -202,10 +206,14 @@ class Outbox:
             idle,
             self._observer,
         )
-        agents: dict[str, Agent] = {
+        mailboxes: dict[str, Agent] = {
             "maildir": MaildirAgent(self.relaying.hello, self._mailbox_of),
             "mbox": MboxAgent(self._mailbox_of),
             "pipe": PipeAgent(mailbox_of=self._mailbox_of),
+        }
+        if self._returns_circles:
+            mailboxes = {name: OncePerMailbox(agent) for name, agent in mailboxes.items()}
+        agents: dict[str, Agent] = mailboxes | {
             "refuse": RefuseAgent(),
             "mx": smtp,
             "smtp": smtp,

@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable
 
 from relay.agents.agent import OpenBody, outcome, pieces
+from relay.agents.final import headers
 from relay.agents.trouble import local_trouble
 from relay.mail import Outcome, Parcel, Result, Stop
 from relay.route import filled, mailbox
 
 WINDOW = 262_144
-
-# The server lets none of these into an envelope; an embedding program may, and a header line may not be cut by one.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class MaildirAgent:
@@ -90,12 +87,6 @@ class MaildirAgent:
 
 def file_name(parcel: Parcel, stop: Stop, hostname: str) -> str:
     return f"{int(parcel.envelope.arrived)}.{parcel.message_id}R{stop.number}.{hostname}"
-
-
-def headers(parcel: Parcel, stop: Stop) -> bytes:
-    """What final delivery adds on top (RFC 5321 4.4)."""
-    lines = f"Return-Path: <{parcel.envelope.sender}>", f"Delivered-To: {stop.recipient.address}"
-    return "".join(f"{_CONTROL.sub('?', line)}\r\n" for line in lines).encode("utf-8", "replace")
 
 
 def is_there(path: str, name: str) -> bool:

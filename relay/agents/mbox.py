@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from relay.agents.agent import OpenBody, outcome, pieces
-from relay.agents.maildir import headers, write_all
+from relay.agents.final import headers
+from relay.agents.maildir import write_all
 from relay.agents.trouble import local_trouble
 from relay.mail import Outcome, Parcel, Result, Stop
 from relay.route import filled, mailbox

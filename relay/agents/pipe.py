@@ -17,9 +17,8 @@ import tempfile
 from collections.abc import Callable
 
 from relay.agents.agent import OpenBody, outcome, pieces
-from relay.agents.maildir import headers
+from relay.agents.final import headers
 from relay.agents.trouble import local_trouble
-from relay.bounce import headers_of
 from relay.mail import Outcome, Parcel, Result, Stop
 from relay.route import mailbox
 
@@ -88,11 +87,7 @@ class PipeAgent:
         }
         try:
             with tempfile.TemporaryFile() as content, tempfile.TemporaryFile() as said:
-                added = headers(parcel, stop)
-                for number, piece in enumerate(pieces(parcel, open_body, WINDOW, added)):
-                    if number == 0 and _came_back(headers_of(piece[len(added) :]), address):
-                        text = "this mail was delivered here before: it goes in a circle"
-                        return outcome(stop, Result.FAILED, now, code=554, enhanced="5.4.6", text=text)
+                for piece in pieces(parcel, open_body, WINDOW, headers(parcel, stop)):
                     content.write(piece)
                 content.seek(0)
                 status = self._wait(command, environment, content.fileno(), said.fileno())
@@ -133,9 +128,3 @@ def _judged(stop: Stop, status: int | None, text: str, now: float) -> Outcome:
         return outcome(stop, Result.FAILED, now, code=550, enhanced=_PERMANENT[status], text=text)
     text = text or f"the command ended with status {status}"
     return outcome(stop, Result.DEFERRED, now, code=451, enhanced="4.3.0", text=text)
-
-
-def _came_back(head: bytes, address: str) -> bool:
-    """A command may send mail on; what then returns carries our own Delivered-To for the same address."""
-    mark = f"\ndelivered-to: {address.lower()}\r\n".encode()
-    return mark in b"\n" + head.lower()

@@ -56,6 +56,8 @@ class Delivery:
             mailbox_of=self._mailbox,
             alone=settings.threads.processes == 1,
             spools_only=spools_only,
+            # Where nothing leaves the machine nothing comes back, and a mail that is sent once more is a test.
+            returns_circles=settings.limits.return_circles and not routing.catches_all,
             spool_limit=settings.spool.limit,
             free_floor=settings.spool.free_floor,
             durability_of=durability_of(settings),

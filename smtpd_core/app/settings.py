@@ -102,6 +102,12 @@ class Limits:
     max_connections_per_source: int = setting(100, "connections of one address; loopback is exempt")
     max_errors: int = setting(20, "errors of one client, then 421 4.7.0")
     max_received: int = setting(100, "Received lines of a message; more are a loop (RFC 5321 6.3)")
+    return_circles: bool = setting(
+        True,
+        "return mail that was delivered to the same mailbox here before, by its Delivered-To; off for archives that are"
+        " sent in again",
+        restart=True,
+    )
     minimum_rate: int = setting(1024, "at which content must come, averaged; 0 is any", unit=BYTES_PER_SECOND)
     rate_window: float = setting(60.0, "over which the rate is averaged", unit=SECONDS)
     hook_budget: float = setting(30.0, "after which a hook that still runs is logged", unit=SECONDS)

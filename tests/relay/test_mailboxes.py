@@ -207,13 +207,3 @@ def test_a_mailbox_store_keeps_for_all_or_for_none(tmp_path: Path) -> None:
     assert ticket.wait(10) and isinstance(ticket.outcome, OSError)
     assert not list((tmp_path / "mail/ann/new").iterdir())
     store.stop()
-
-
-def test_mail_that_a_command_sent_in_a_circle_is_not_given_to_it_again() -> None:
-    content = b"Delivered-To: Ann@a.test\r\nSubject: x\r\n\r\nDelivered-To: bob@a.test\r\n"
-    to = "pipe:/bin/true"
-    again, new = PipeAgent(20).deliver(
-        parcel("ann@a.test", "bob@a.test", destination=to, content=content), body(content), 1.0
-    )
-    assert told([again, new])[0] == ("failed", 554, "5.4.6")
-    assert new.result.value == "delivered"
