@@ -116,9 +116,14 @@ class Conversation:
         if not client.tls_is_up and not (manners.clear_login_allowed and on_loopback):
             raise Trouble(Step.AUTH.value, f"no TLS with {self.hop}: credentials are not sent in clear text")
         try:
+            who = manners.credentials() if callable(manners.credentials) else manners.credentials
+        except (OSError, ValueError) as error:
+            why = _why(error) if isinstance(error, OSError) else str(error)
+            raise Trouble(Step.AUTH.value, f"log-in at {self.hop}: no credentials: {why}") from None
+        try:
             mechanism = chosen(
                 client.extensions.get("AUTH", "").split(),
-                manners.credentials,
+                who,
                 tls_is_up=client.tls_is_up,
                 bindings=client.bindings,
                 clear_text_allowed=on_loopback,

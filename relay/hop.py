@@ -39,6 +39,10 @@ OpenTls = Callable[[str], TlsSide]
 """Makes the client side of a TLS connection to the host of this name (for SNI and the name check)."""
 
 
+OpenCredentials = Callable[[], Credentials]
+"""Asked at each log-in, for what is renewed meanwhile (a bearer token). Raises OSError and ValueError."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepTimes:
     """Seconds each step may take, RFC 5321 4.5.3.2, and limits for several in a row: `opening` for all before the first
@@ -112,7 +116,7 @@ class Manners:
     tls: TlsLevel = TlsLevel.OPPORTUNISTIC
     implicit_tls: bool = False
     open_tls: OpenTls | None = None
-    credentials: Credentials | None = None
+    credentials: Credentials | OpenCredentials | None = None
     clear_login_allowed: bool = False
     extended: bool = True
     chunking: bool = True

@@ -7,11 +7,13 @@ Thread: any.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from certs.contexts import ClientContext
 from certs.policy import ClientPolicy
-from relay.hop import Manners, OpenTls, StepTimes, TlsLevel, TlsPolicy
+from relay.hop import Manners, OpenCredentials, OpenTls, StepTimes, TlsLevel, TlsPolicy
+from relay.link import is_loopback
+from relay.mx import split_host
 from relay.retry import RetryPolicy
 from relay.terms import Terms
 from smtpd_core.threads import Lock
@@ -23,7 +25,7 @@ class Way:
     """One destination's own settings; None and 0 mean what Relaying says."""
 
     tls: TlsPolicy | None = None
-    credentials: Credentials | None = None
+    credentials: Credentials | OpenCredentials | None = None
     clear_login_allowed: bool = False
     port: int = 0
     concurrency: int = 0
@@ -33,8 +35,9 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Relaying:
-    """`ways` is keyed by destination ("mx:example.test", "smtp:mail.example.test:587"). `times` are the limits of
-    each step. `connections` is the number of couriers, and so of connections in use, in all."""
+    """`ways` is keyed by destination ("mx:example.test", "smtp:mail.example.test:587"; "mx:.example.test" is for all
+    below that domain). `times` are the limits of each step. `connections` is the number of couriers at work, and so of
+    connections in use, in all, besides those that wait for slow destinations."""
 
     hello: str = "localhost"
     dns_server: str = ""
@@ -67,30 +70,46 @@ class Customs:
             self.manners_of(destination)
 
     def terms_of(self, destination: str) -> Terms:
-        return self._terms.get(destination, self._common_terms)
+        return self._terms.get(self._name(destination), self._common_terms)
 
     def port_of(self, destination: str) -> int:
-        return self.relaying.ways.get(destination, _NO_WAY).port or self.relaying.port
+        return self._way(destination).port or self.relaying.port
 
     def manners_of(self, destination: str) -> Manners:
         """The same object for all destinations that are treated alike, so that they share connections."""
-        way = self.relaying.ways.get(destination, _NO_WAY)
         scheme = "lmtp" if destination.startswith("lmtp:") else "smtp"
-        key = (scheme, destination if way is not _NO_WAY else "")
+        key = (scheme, self._name(destination))
         with self._lock:
             manners = self._made.get(key)
             if manners is None:
-                manners = self._made[key] = self.manners(way, scheme == "lmtp")
+                manners = self._made[key] = self.manners(self._way(destination), destination)
         return manners
 
-    def manners(self, way: Way, is_lmtp: bool = False) -> Manners:
+    def _way(self, destination: str) -> Way:
+        return self.relaying.ways.get(self._name(destination), _NO_WAY)
+
+    def _name(self, destination: str) -> str:
+        """The key of the destination's way, "" where it has none."""
+        ways = self.relaying.ways
+        if destination in ways:
+            return destination
+        above = destination[3:] if ways and destination.startswith("mx:") else ""
+        while "." in above:
+            above = above.partition(".")[2]
+            if f"mx:.{above}" in ways:
+                return f"mx:.{above}"
+        return ""
+
+    def manners(self, way: Way, destination: str) -> Manners:
         """Manners for a way, made anew."""
         relaying = self.relaying
+        is_lmtp = destination.startswith("lmtp:")
         # An LMTP hop is usually the mailbox store on this machine; TLS only where it is asked for.
         policy = way.tls or (TlsPolicy(TlsLevel.NONE) if is_lmtp else relaying.tls)
-        if way.credentials is not None and way.tls is None and not way.clear_login_allowed:
+        is_trusted = way.clear_login_allowed and leads_here(destination)
+        if way.credentials is not None and way.tls is None and not is_trusted:
             # Credentials ask for the real server, and for nobody in between.
-            policy = TlsPolicy(TlsLevel.VERIFY, policy.ca_file, policy.pair, policy.implicit)
+            policy = replace(policy, level=TlsLevel.VERIFY)
         context = None
         if policy.level is not TlsLevel.NONE:
             wanted = ClientPolicy(verify=policy.level is TlsLevel.VERIFY, ca_file=policy.ca_file)
@@ -114,6 +133,17 @@ class Customs:
             interval=60.0 / way.messages_per_minute if way.messages_per_minute else 0.0,
             retry=way.retry or self.relaying.retry,
         )
+
+
+def leads_here(destination: str) -> bool:
+    """Whether all hosts of a destination are this machine, by their address or the name localhost."""
+    scheme, _, where = destination.partition(":")
+    if scheme == "mx":
+        return False
+    if where.startswith(("/", "unix:")):
+        return True
+    hosts = [split_host(one, 25)[0] for one in where.split(",")]
+    return all(host == "localhost" or is_loopback(host) for host in hosts)
 
 
 def _opener(context: ClientContext | None, verify_name: str) -> OpenTls | None:

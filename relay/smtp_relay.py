@@ -16,7 +16,7 @@ from email.utils import getaddresses
 from typing import BinaryIO
 
 from relay.agents.smtp import SmtpAgent
-from relay.hop import Hop, StepTimes, TlsLevel, TlsPolicy
+from relay.hop import Hop, StepTimes, TlsPolicy
 from relay.idle import IdleConnections
 from relay.mail import Outcome, Parcel, Recipient, Result, Stop
 from relay.mx import Planner
@@ -56,7 +56,8 @@ class SmtpRelay:
     """`dns_server` is "HOST" or "HOST:PORT", the system's where it is ""; `smarthost` ("HOST:PORT", several with
     commas) takes everything instead of MX. `timeout` and `connect_timeout` are seconds. With `user_name` the server
     must show a good certificate, unless `tls` says otherwise; without TLS a password goes out on loopback only, and
-    only with `allow_clear_text_login`. `status_list` holds the statuses of the last send.
+    only with `allow_clear_text_login`. `token`, an OAuth bearer token, stands in for a password. `status_list` holds
+    the statuses of the last send.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class SmtpRelay:
         port: int = 25,
         user_name: str = "",
         password: str = "",
+        token: str = "",
         use_ehlo: bool = True,
         batch_size: int = 65_536,
         server_name: str = "localhost",
@@ -85,6 +87,7 @@ class SmtpRelay:
         self.port = port
         self.user_name = user_name
         self.password = password
+        self.token = token
         self.use_ehlo = use_ehlo
         self.batch_size = batch_size
         self.server_name = server_name
@@ -144,21 +147,17 @@ class SmtpRelay:
         return found_statuses
 
     def _agent(self) -> SmtpAgent:
-        credentials = Credentials(self.user_name, self.password) if self.user_name else None
-        tls = self.tls
-        if tls is None:
-            level = TlsLevel.VERIFY if credentials and not self.allow_clear_text_login else TlsLevel.OPPORTUNISTIC
-            tls = TlsPolicy(level)
+        credentials = Credentials(self.user_name, self.password, self.token) if self.user_name else None
         relaying = Relaying(
             hello=self.server_name,
             dns_server=self.dns_server,
             port=self.port,
-            tls=tls,
             times=StepTimes.all(self.timeout, self.connect_timeout),
         )
-        customs = Customs(relaying)
-        way = Way(tls=tls, credentials=credentials, clear_login_allowed=self.allow_clear_text_login)
-        common = replace(customs.manners(way), extended=self.use_ehlo, window=self.batch_size)
+        way = Way(tls=self.tls, credentials=credentials, clear_login_allowed=self.allow_clear_text_login)
+        destination = f"smtp:{self.smarthost}" if self.smarthost else "mx:"
+        manners = Customs(relaying).manners(way, destination)
+        common = replace(manners, extended=self.use_ehlo, window=self.batch_size)
         planner = Planner(relaying)
         observer = self._observer if self.on_send_command or self.on_receive_response else None
         return SmtpAgent(planner.plan, lambda destination: common, IdleConnections(), observer)

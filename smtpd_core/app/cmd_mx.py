@@ -13,8 +13,9 @@ from relay.plan import NoRoute
 from relay.relaying import Customs
 from smtpd_core.app.load import load
 from smtpd_core.app.relaying import relaying_of
-from smtpd_core.app.routing import Routing, fold
+from smtpd_core.app.routing import Routing
 from smtpd_core.app.settings import Relay, Settings
+from smtpd_core.app.ways import fold
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

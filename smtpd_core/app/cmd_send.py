@@ -33,9 +33,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="sender", metavar="B", help="the reverse-path; '' is the null one (default: you at this machine)"
     )
     parser.add_argument("--server", default="127.0.0.1:2525", metavar="H:P", help="default %(default)s")
-    parser.add_argument("--tls", choices=[*_LEVELS, "implicit"], default="opportunistic", help="default %(default)s")
+    parser.add_argument("--tls", choices=[*_LEVELS, "implicit"], help="default opportunistic, with --user verify")
+    parser.add_argument("--ca-file", default="", metavar="F", help="authorities for verify; default: the system's")
     parser.add_argument(
-        "--user", default="", help="log in as this user; the password comes from SMTPD_PASSWORD or the prompt"
+        "--user",
+        default="",
+        help="log in as this user; the password comes from SMTPD_PASSWORD or the prompt, or an OAuth bearer token from"
+        " SMTPD_TOKEN",
     )
     parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
     parser.add_argument("--hello", default="localhost", help="the name to give in EHLO")
@@ -64,6 +68,9 @@ def run(options: argparse.Namespace) -> int:
         words = send(options.server, _manners(options), load, verbose=options.verbose)
     except EOFError:
         print("send: no password: set SMTPD_PASSWORD, or answer the prompt", file=sys.stderr)
+        return 2
+    except ValueError as error:  # a login that can't be one, authorities that are none
+        print(f"send: {error}", file=sys.stderr)
         return 2
     except (Trouble, OSError) as trouble:
         print(f"send: {trouble}", file=sys.stderr)
@@ -109,13 +116,13 @@ def as_content(message: bytes) -> bytes:
 
 
 def _manners(options: argparse.Namespace) -> Manners:
+    """Raises OSError and ValueError where the authorities or the credentials are none."""
     implicit = options.tls == "implicit"
-    level = TlsLevel.REQUIRE if implicit else _LEVELS[options.tls]
-    credentials = None
-    if options.user:
-        password = os.environ.get("SMTPD_PASSWORD") or getpass.getpass(f"Password of {options.user}: ")
-        credentials = Credentials(options.user, password)
-    context = ClientContext(ClientPolicy(verify=level is TlsLevel.VERIFY))
+    credentials = _credentials(options.user) if options.user else None
+    # A login wants the real server; who asks for less has to say so.
+    default = TlsLevel.VERIFY if credentials else TlsLevel.REQUIRE if implicit else TlsLevel.OPPORTUNISTIC
+    level = _LEVELS.get(options.tls, default)
+    context = ClientContext(ClientPolicy(verify=level is TlsLevel.VERIFY, ca_file=options.ca_file))
     return Manners(
         hello=options.hello,
         lmtp=options.lmtp,
@@ -123,8 +130,15 @@ def _manners(options: argparse.Namespace) -> Manners:
         implicit_tls=implicit,
         open_tls=context.stream,
         credentials=credentials,
+        clear_login_allowed=level is TlsLevel.NONE,
         times=StepTimes.all(options.timeout, options.timeout),
     )
+
+
+def _credentials(user: str) -> Credentials:
+    if token := os.environ.get("SMTPD_TOKEN"):
+        return Credentials(user, token=token)
+    return Credentials(user, os.environ.get("SMTPD_PASSWORD") or getpass.getpass(f"Password of {user}: "))
 
 
 def _message(options: argparse.Namespace) -> bytes:

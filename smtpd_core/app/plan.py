@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from smtpd_core.app.sanity import split
 from smtpd_core.app.settings import Domain, Listener, Settings
 from smtpd_core.app.values import say_duration, say_size
+from smtpd_core.app.ways import level_of, split, whole_relay
 
 _SERVICE = {
     "mx": "mail for our domains from anybody",
@@ -79,7 +79,8 @@ def _others(settings: Settings) -> Iterator[str]:
         who.insert(0, "logged-in users")
     yield f"Mail for other domains: taken from {' and '.join(who) or 'nobody'}; {_way(settings)}."
     for name, route in relay.route.items():
-        yield f"  except {name}: by {route.smarthost or f'its mail servers, port {route.port or relay.port}'}."
+        hop = route.smarthost or relay.smarthost or f"its mail servers, port {route.port or relay.port}"
+        yield f"  except {name}: by {hop} (TLS: {level_of(route)})."
     yield (
         f"Tried again after {', '.join(say_duration(wait) for wait in relay.retry)} (the last repeats); "
         f"given up after {say_duration(relay.expire)}."
@@ -89,7 +90,8 @@ def _others(settings: Settings) -> Iterator[str]:
 def _way(settings: Settings) -> str:
     relay = settings.relay
     if relay.smarthost:
-        return f"sent on through {' or else '.join(split(relay.smarthost))} (TLS: {relay.smarthost_tls})"
+        level = level_of(whole_relay(relay))
+        return f"sent on through {' or else '.join(split(relay.smarthost))} (TLS: {level})"
     return f"sent on to the domain's own mail servers (MX, port {relay.port}), with TLS where they offer it"
 
 

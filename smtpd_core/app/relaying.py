@@ -9,26 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from relay.hop import StepTimes, TlsLevel, TlsPolicy
+from relay.hop import StepTimes
 from relay.mail import Envelope, Outcome, Parcel, Stop
 from relay.outbox import Outbox
-from relay.relaying import Relaying, Way
+from relay.relaying import Relaying
 from relay.resends import from_submission
 from relay.retry import RetryPolicy
 from relay.spool import Durability, always_synced
-from smtpd_core.app.load import BadSettings
-from smtpd_core.app.routing import Routing, fold
-from smtpd_core.app.sanity import split
-from smtpd_core.app.settings import Relay, Settings
-from smtpd_core.wire.sasl.client import Credentials
-
-_SMARTHOST_TLS = {
-    "none": TlsPolicy(TlsLevel.NONE),
-    "opportunistic": TlsPolicy(TlsLevel.OPPORTUNISTIC),
-    "require": TlsPolicy(TlsLevel.REQUIRE),
-    "verify": TlsPolicy(TlsLevel.VERIFY),
-    "implicit": TlsPolicy(TlsLevel.VERIFY, implicit=True),
-}
+from smtpd_core.app import ways
+from smtpd_core.app.routing import Routing
+from smtpd_core.app.settings import Settings
 
 _RESENDS: dict[str, Callable[[Envelope], bool]] = {
     "off": lambda envelope: False,
@@ -99,7 +89,7 @@ def _known_as(name: str) -> tuple[str, str]:
 
 
 def relaying_of(settings: Settings) -> Relaying:
-    """The settings as the relay has them. Raises BadSettings where a password file can't be read."""
+    """The settings as the relay has them. Raises BadSettings where a file of a login or certificate can't be read."""
     relay = settings.relay
     return Relaying(
         hello=settings.hostname or "localhost",
@@ -107,27 +97,8 @@ def relaying_of(settings: Settings) -> Relaying:
         port=relay.port,
         times=StepTimes.all(relay.timeout, relay.connect_timeout),
         retry=RetryPolicy(schedule=relay.retry, expire=relay.expire, delay_warning=relay.delay_warning),
+        tls=ways.common_tls(relay),
         concurrency=relay.concurrency,
-        ways=_ways(relay),
+        connections=relay.connections,
+        ways=ways.ways(relay),
     )
-
-
-def _ways(relay: Relay) -> dict[str, Way]:
-    ways = {f"mx:{fold(name)}": Way(port=route.port) for name, route in relay.route.items() if route.port}
-    smarthosts = split(relay.smarthost)
-    if smarthosts:
-        way = Way(tls=_SMARTHOST_TLS[relay.smarthost_tls], credentials=_credentials(relay))
-        ways[f"smtp:{','.join(smarthosts)}"] = way
-    return ways
-
-
-def _credentials(relay: Relay) -> Credentials | None:
-    if not relay.smarthost_user:
-        return None
-    path = relay.smarthost_password_file
-    try:
-        with open(path, encoding="utf-8") as file:
-            password = file.readline(1024).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings([f"relay.smarthost_password_file: {path}: {error}"]) from None
-    return Credentials(relay.smarthost_user, password)

@@ -16,8 +16,9 @@ from pathlib import Path
 from relay.route import Domain as RouteDomain
 from relay.route import Place, Routes, mailbox
 from relay.route import split as split_address
-from smtpd_core.app.sanity import split
-from smtpd_core.app.settings import Domain, Settings
+from smtpd_core.app import ways
+from smtpd_core.app.settings import Domain, Route, Settings
+from smtpd_core.app.ways import fold, split
 from smtpd_core.wire.replies import Reply
 
 unknown_user_550 = Reply(550, "5.1.1", "No such mailbox here")
@@ -38,8 +39,11 @@ class Routing:
         self.catches_all = not settings.domains and not settings.relay.enabled
         self.routes = Routes(
             domains=_domains(settings, has_account),
-            table={fold(name): _hop(settings, name, route.smarthost) for name, route in settings.relay.route.items()},
-            default=_hop(settings, "{domain}", ""),
+            table={
+                fold(name): ways.destination(settings.relay, fold(name), route)
+                for name, route in settings.relay.route.items()
+            },
+            default=ways.destination(settings.relay, "{domain}", Route()),
             hostname=settings.hostname or "localhost",
         )
 
@@ -106,17 +110,6 @@ def _users(name: str, domain: Domain, has_account: HasAccount | None) -> HasAcco
 def _whole(target: str, name: str) -> str:
     """A target without a domain is of the alias's own."""
     return target if "@" in target or name == "*" else f"{target}@{name}"
-
-
-def _hop(settings: Settings, domain: str, smarthost: str) -> str:
-    """The destination of mail for another's domain."""
-    smarthosts = split(smarthost or settings.relay.smarthost)
-    return f"smtp:{','.join(smarthosts)}" if smarthosts else f"mx:{domain}"
-
-
-def fold(domain: str) -> str:
-    """A domain as the tables know it."""
-    return domain.rstrip(".").lower()
 
 
 def is_here(client: str) -> bool:

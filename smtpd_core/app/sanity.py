@@ -13,8 +13,10 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from smtpd_core.app import ways
 from smtpd_core.app.load import nearest
 from smtpd_core.app.settings import Accounts, Listener, Settings
+from smtpd_core.app.ways import split
 from smtpd_core.wire.extensions import EXTENSIONS
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS
 
@@ -65,6 +67,8 @@ def _counts(settings: Settings) -> Iterator[Fault]:
         yield "relay.retry", "a wait of less than a second is an attack on the next hop"
     if settings.relay.concurrency < 1:
         yield "relay.concurrency", "at least one connection is needed"
+    if not 1 <= settings.relay.connections <= 1024:
+        yield "relay.connections", "expected 1 to 1024: each is a thread, with three more for slow destinations"
     for key, port in (("relay.port", settings.relay.port),):
         if not 1 <= port <= 65_535:
             yield key, f"{port} is no port"
@@ -276,17 +280,7 @@ def _relay(settings: Settings) -> Iterator[Fault]:
         text = relay.dns_server if ":" in relay.dns_server else f"{relay.dns_server}:53"
         if reason := bad_address(text):
             yield "relay.dns_server", reason
-    if relay.smarthost_user and not relay.smarthost_password_file:
-        yield "relay.smarthost_password_file", "missing, and smarthost_user is set"
-    if relay.smarthost_password_file:
-        yield from (("relay.smarthost_password_file", reason) for reason in _unreadable(relay.smarthost_password_file))
-    if relay.smarthost_user and relay.smarthost_tls in ("none", "opportunistic"):
-        yield "relay.smarthost_tls", "a password is sent only over require, verify or implicit"
-
-
-def split(text: str) -> list[str]:
-    """The parts of a list with commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    yield from ways.faults(relay)
 
 
 def _unreadable(path: str) -> Iterable[str]:

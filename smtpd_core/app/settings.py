@@ -230,8 +230,21 @@ class Spool:
 class Route:
     """[relay.route."example.com"]"""
 
-    smarthost: str = setting("", "HOST:PORT that takes this domain's mail")
+    smarthost: str = setting("", "HOST:PORT that takes this domain's mail; several, separated by commas")
     port: int = setting(0, "of its mail servers; 0 is the relay's")
+    tls: str = setting(
+        "auto",
+        "auto is verify with a login, else opportunistic; require wants TLS, verify also a good certificate",
+        one_of=("auto", "none", "opportunistic", "require", "verify", "implicit"),
+    )
+    ca_file: str = setting("", "authorities for verify (PEM); empty: the relay's")
+    certificate: str = setting("", "our client certificate there (PEM or PFX); empty: the relay's")
+    key: str = setting("", "its key, where the certificate's file does not hold it")
+    user: str = setting("", "the login at the smart host")
+    password_file: str = setting("", "a file with its password in the first line")
+    token_file: str = setting("", "or with its OAuth bearer token, which is read at each log-in")
+    concurrency: int = setting(0, "connections at most; 0 is the relay's")
+    messages_per_minute: int = setting(0, "at most; 0 is any number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,17 +258,25 @@ class Relay:
     smarthost: str = setting("", "HOST:PORT that takes all mail for other domains; several, separated by commas")
     smarthost_user: str = setting("", "the login there")
     smarthost_password_file: str = setting("", "a file with its password in the first line")
+    smarthost_token_file: str = setting("", "or with its OAuth bearer token, which is read at each log-in")
     smarthost_tls: str = setting(
-        "opportunistic",
-        "require refuses a smart host without STARTTLS, verify also one whose certificate is not good",
-        one_of=("none", "opportunistic", "require", "verify", "implicit"),
+        "auto",
+        "auto is verify with a login, else opportunistic; require refuses a smart host without STARTTLS, verify also"
+        " one whose certificate is not good",
+        one_of=("auto", "none", "opportunistic", "require", "verify", "implicit"),
     )
+    ca_file: str = setting("", "authorities for verify (PEM); empty: the system's")
+    certificate: str = setting("", "our client certificate, for hops that ask for one (PEM or PFX)")
+    key: str = setting("", "its key, where the certificate's file does not hold it")
     retry: tuple[float, ...] = setting(
         (300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0), "waits between attempts; the last repeats", unit=SECONDS
     )
     expire: float = setting(432_000.0, "after which a message is given up", unit=SECONDS)
     delay_warning: float = setting(14_400.0, "after which the sender is told of the delay; 0 is never", unit=SECONDS)
     concurrency: int = setting(20, "connections to one destination at most")
+    connections: int = setting(
+        64, "connections at work at once, in all; three times as many more may wait for slow destinations", restart=True
+    )
     connect_timeout: float = setting(30.0, "for a connection to the next hop", unit=SECONDS)
     timeout: float = setting(300.0, "for each command to the next hop", unit=SECONDS)
     route: Mapping[str, Route] = setting(dict, "what differs for single domains")

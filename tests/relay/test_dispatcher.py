@@ -212,6 +212,7 @@ def test_a_slow_destination_does_not_starve_the_others() -> None:
     scene = Scene({"mx": gate}, couriers=8)
     for number in range(50):
         scene.put("bob@slow.test", id=f"S{number}", sender="")
+    scene.clock.advance(1.0)
     for number in range(200):
         scene.put(f"bob@d{number}.test", id=f"D{number}", sender="")
     deadline = time.monotonic() + 20
