@@ -48,14 +48,14 @@ def reports_due(parcel: Parcel, outcomes: Sequence[Outcome], warned: Sequence[in
     due = []
     for outcome in outcomes:
         stop = stops[outcome.number]
-        action = _action(stop.recipient, outcome, outcome.number in warned)
+        action = _action(stop, outcome, outcome.number in warned)
         if action:
             due.append(Report(stop, outcome, action, expire if action == "delayed" else 0.0))
     return due
 
 
-def _action(recipient: Recipient, outcome: Outcome, is_late: bool) -> str:
-    notify = recipient.notify
+def _action(stop: Stop, outcome: Outcome, is_late: bool) -> str:
+    notify = stop.recipient.notify
     if "NEVER" in notify:
         return ""
     if outcome.result in (Result.FAILED, Result.EXPIRED):
@@ -64,6 +64,8 @@ def _action(recipient: Recipient, outcome: Outcome, is_late: bool) -> str:
         return "delayed" if is_late and (not notify or "DELAY" in notify) else ""
     if "SUCCESS" not in notify or outcome.dsn_passed_on:
         return ""
+    if stop.destination.startswith("expand:"):
+        return "expanded"
     return "delivered" if outcome.result is Result.DELIVERED else "relayed"
 
 
@@ -72,6 +74,7 @@ _SUBJECTS = {
     "delayed": "Delayed mail: still being tried",
     "delivered": "Delivered mail: as you asked to be told",
     "relayed": "Relayed mail: as you asked to be told",
+    "expanded": "Expanded mail: as you asked to be told",
 }
 
 _TEXTS = {
@@ -81,6 +84,8 @@ _TEXTS = {
     "delivered": "Your message was delivered to the following recipients.",
     "relayed": "Your message was handed on for the following recipients, to a system that will not report its\n"
     "delivery.",
+    "expanded": "Your message was delivered to the following recipients, and sent on from there to several others.\n"
+    "You will hear of those where it fails.",
 }
 
 

@@ -43,7 +43,7 @@ LOOK, LOOK_FAR = 1_000, 64_000
 # While a destination has more than it can take, seconds after which the others are asked for again.
 LOOK_AGAIN = 1.0
 
-LOCAL = frozenset({"maildir", "mbox", "pipe", "refuse"})
+LOCAL = frozenset({"maildir", "mbox", "pipe", "refuse", "expand"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from email.policy import SMTP
 from typing import BinaryIO
 
 from relay.agents.agent import Agent
+from relay.agents.expand import ExpandAgent
 from relay.agents.final import OncePerMailbox
 from relay.agents.maildir import MaildirAgent
 from relay.agents.mbox import MboxAgent
@@ -215,6 +216,7 @@ class Outbox:
             mailboxes = {name: OncePerMailbox(agent) for name, agent in mailboxes.items()}
         agents: dict[str, Agent] = mailboxes | {
             "refuse": RefuseAgent(),
+            "expand": ExpandAgent(),
             "mx": smtp,
             "smtp": smtp,
             "lmtp": smtp,

@@ -1,7 +1,8 @@
 """Where each recipient's mail goes: domains, aliases, catch-all, plus-addresses, postmaster. Pure.
 
 An address becomes one or more stops, each with a destination as relay/mail.py spells it; what nobody has becomes
-"refuse:CODE TEXT", so that a recipient is answered for even where routes changed after its RCPT.
+"refuse:CODE TEXT", so that a recipient is answered for even where routes changed after its RCPT. An alias of several
+mailboxes whose sender wants to hear of success is a stop of its own besides them, "expand:N".
 Rule: what a stranger wrote is never a path or a command. The templates of mailboxes stay templates here, so that all
 mailboxes of a place share a destination; agents replace {user} and {domain} by safe_name() of them, which holds no
 separator, no leading dot and no more than 128 characters.
@@ -94,22 +95,26 @@ class Routes:
 
     def stops_for(self, recipients: Iterable[Recipient]) -> list[Stop]:
         reached: dict[tuple[str, str], Recipient] = {}
+        expanded: list[Stop] = []
         for recipient in recipients:
-            for address in self._expanded(recipient.address, 0, frozenset()):
-                there = replace(recipient, address=address) if address != recipient.address else recipient
-                if there is not recipient and not there.orcpt:
-                    # Reports name what the sender wrote (RFC 3461 5.2.7).
-                    kind = "rfc822" if recipient.address.isascii() else "utf-8"
-                    there = replace(there, orcpt=f"{kind};{recipient.address}")
+            addresses = list(dict.fromkeys(self._expanded(recipient.address, 0, frozenset())))
+            if len(addresses) > 1 and "SUCCESS" in recipient.notify:
+                # The sender hears once that the alias was expanded, and of its mailboxes only what goes wrong there.
+                expanded.append(Stop(0, recipient, f"expand:{len(addresses)}"))
+                left = tuple(word for word in recipient.notify if word != "SUCCESS") or ("NEVER",)
+                recipient = replace(recipient, notify=left)
+            for address in addresses:
+                there = recipient if address == recipient.address else _by_alias(recipient, address)
                 user, domain = split(address, self.hostname)
                 # Case is ours to ignore in our own domains only.
-                reached.setdefault((user.lower() if self._domain(domain) else user, domain), there)
+                key = user.lower() if self._domain(domain) else user, domain
+                if key not in reached or (len(addresses) == 1 and address == recipient.address):
+                    # Whoever was named by the sender keeps what the sender wants to hear, whatever aliases lead there.
+                    reached[key] = there
                 if len(reached) >= MAX_STOPS:
                     break
-        return [
-            Stop(number, recipient, self.destination(recipient.address))
-            for number, recipient in enumerate(reached.values())
-        ]
+        carried = [Stop(0, one, self.destination(one.address)) for one in reached.values()]
+        return [replace(stop, number=number) for number, stop in enumerate(carried + expanded)]
 
     def _expanded(self, address: str, depth: int, seen: frozenset[str]) -> list[str]:
         user, domain = split(address, self.hostname)
@@ -175,6 +180,12 @@ def split(address: str, hostname: str = "localhost") -> tuple[str, str]:
     if len(user) > 1 and user.startswith('"') and user.endswith('"'):
         user = re.sub(r"\\(.)", r"\1", user[1:-1])
     return user, ascii_domain(domain)
+
+
+def _by_alias(recipient: Recipient, address: str) -> Recipient:
+    """Reports name what the sender wrote (RFC 3461 5.2.7)."""
+    kind = "rfc822" if recipient.address.isascii() else "utf-8"
+    return replace(recipient, address=address, orcpt=recipient.orcpt or f"{kind};{recipient.address}")
 
 
 def _key(address: str, hostname: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import os
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import trustme
 
 from certs.files import PairFiles
 from relay import Domain, Outbox, Relaying, RetryPolicy, Routes, StepTimes, TlsLevel, TlsPolicy, Way
-from relay.mail import Outcome, Parcel
+from relay.mail import Outcome, Parcel, Recipient
 from smtpd_core.accounts import UserAccount
 from smtpd_core.server import SmtpServer
 from smtpd_core.wire.envelope import MailParameters
 from smtpd_core.wire.sasl.client import Credentials
+from tests.relay.test_dispatcher import actions
 from tests.support.peer import ScriptedPeer
 
 
@@ -247,3 +249,23 @@ def test_a_way_whose_authorities_are_missing_is_refused_before_any_mail(tmp_path
     way = Way(tls=TlsPolicy(TlsLevel.VERIFY, str(tmp_path / "none.pem")))
     with pytest.raises(OSError, match=r"none\.pem"):
         Outbox(tmp_path / "s", relaying=Relaying(ways={"mx:a.test": way}))
+
+
+def test_the_sender_of_mail_to_an_alias_hears_that_it_was_expanded_and_what_failed_there(tmp_path: Path) -> None:
+    """RFC 3464 2.3.3: "expanded" is no end; the mailbox that does not exist has a notification of its own."""
+    aliases = {"all": ("ann@here.test", "bob@here.test", "nobody@here.test")}
+    known = frozenset({"ann", "bob", "sender"})
+    here = Domain(f"maildir:{tmp_path}/mail/{{user}}", users=known.__contains__, aliases=aliases)
+    routes = Routes({"here.test": here})
+    told = Told()
+    with Outbox(tmp_path / "s", stops=routes.stops, on_outcome=told) as outbox:
+        to = Recipient("all@here.test", ("SUCCESS", "FAILURE"), "rfc822;All@here.test")
+        outbox.send(b"Subject: x\r\n\r\nx\r\n", "sender@here.test", [to])
+        told.wait(6)
+    found = [email.message_from_bytes(mail) for mail in files(tmp_path / "mail") if b"sender@here.test" in mail]
+    reports = {actions(one)[0]: one for one in found if one.get_content_type() == "multipart/report"}
+    assert sorted(reports) == ["expanded", "failed"]
+    expanded = reports["expanded"].as_string()
+    assert "Final-Recipient: rfc822;all@here.test" in expanded and "Status: 2.1.5" in expanded
+    assert "Original-Recipient: rfc822;All@here.test" in expanded
+    assert "Final-Recipient: rfc822;nobody@here.test" in reports["failed"].as_string()

@@ -72,10 +72,13 @@ def stops(*addresses: str) -> list[tuple[str, str]]:
 
 
 def test_aliases_are_followed_and_each_mailbox_gets_one_copy() -> None:
-    assert stops("all@here.test", "ANN@here.test") == [
+    assert stops("all@here.test", "all@here.test") == [
         ("ann@here.test", "rfc822;all@here.test"),
         ("cid@far.test", "rfc822;all@here.test"),
     ]
+    # Whoever the sender named is known by that name, in any order.
+    assert stops("all@here.test", "ANN@here.test") == [("ANN@here.test", ""), ("cid@far.test", "rfc822;all@here.test")]
+    assert stops("ann@here.test", "all@here.test") == [("ann@here.test", ""), ("cid@far.test", "rfc822;all@here.test")]
     assert stops("x@far.test", "X@far.test") == [("x@far.test", ""), ("X@far.test", "")]
     assert stops("team+x@here.test")[0] == ("ann@here.test", "rfc822;team+x@here.test")
     assert stops("who@catch.test") == [("ann@here.test", "rfc822;who@catch.test")]
@@ -91,6 +94,31 @@ def test_stops_are_numbered_and_orcpt_of_the_sender_is_kept() -> None:
     assert [stop.number for stop in found] == [0, 1]
     assert all(stop.recipient.orcpt == "rfc822;T@o.test" for stop in found)
     assert all(stop.recipient.notify == ("FAILURE",) for stop in found)
+
+
+@pytest.mark.parametrize(
+    ("notify", "of_the_alias", "of_its_mailboxes"),
+    [
+        ((), [], ()),
+        (("FAILURE", "DELAY"), [], ("FAILURE", "DELAY")),
+        (("NEVER",), [], ("NEVER",)),
+        (("SUCCESS", "FAILURE"), [("all@here.test", "expand:2")], ("FAILURE",)),
+        (("SUCCESS",), [("all@here.test", "expand:2")], ("NEVER",)),
+    ],
+)
+def test_success_is_asked_of_the_alias_and_the_rest_of_its_mailboxes(
+    notify: tuple[str, ...], of_the_alias: list[tuple[str, str]], of_its_mailboxes: tuple[str, ...]
+) -> None:
+    """RFC 3461 5.2.7: one notification says that the alias was expanded; its mailboxes report no success beside it."""
+    found = ROUTES.stops_for([Recipient("all@here.test", notify), Recipient("ann@here.test", ("SUCCESS",))])
+    assert [stop.number for stop in found] == list(range(len(found)))
+    ann, cid, *alias = found
+    assert (ann.recipient.address, ann.recipient.notify) == ("ann@here.test", ("SUCCESS",))
+    assert (cid.recipient.address, cid.recipient.notify) == ("cid@far.test", of_its_mailboxes)
+    assert [(stop.recipient.address, stop.destination) for stop in alias] == of_the_alias
+    # One mailbox behind an alias is the recipient by another name: its own success is told.
+    (one,) = ROUTES.stops_for([Recipient("who@catch.test", ("SUCCESS",))])
+    assert (one.recipient.notify, one.recipient.orcpt) == (("SUCCESS",), "rfc822;who@catch.test")
 
 
 @pytest.mark.parametrize(
