@@ -22,14 +22,15 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True, eq=False)
 class Round:
     """What one courier was given. `begun` is touched by the courier only, the rest by the dispatcher only: how many
-    letters are to come, from when on the round counts as slow, and whether it is one that lingers."""
+    letters are to come, since when the next one is awaited, whether it only waits by now, and whether for too long."""
 
     destination: str
     parcels: list[Parcel]
     left: int = 0
     begun: bool = False
-    slow_at: float = 0.0
+    since: float = 0.0
     lingers: bool = False
+    is_slow: bool = False
 
 
 @dataclass(slots=True)

@@ -3,8 +3,9 @@
 A courier blocks for as long as its next hop likes, so that a few dozen tarpits could hold them all. Hence the shares:
     at work    `active` couriers, for destinations that take mail quickly, and for new ones; an eighth of them is for
                those known to be quick, whatever number of unknown ones comes at once
-    patient    `patient` more, for destinations known to be slow: they wait for each other only. A courier that has
-               been under way for too long counts among these from then on, and another is at work in its place.
+    patient    `patient` more. Two thirds of them may be sent to destinations known to be slow, which so wait for each
+               other only. And a courier that has been under way for LINGER counts among them from then on, whatever its
+               destination: it only waits, and another is at work in its place.
 Patient ones beyond their share take places of those at work; the time limits of a transaction bound for how long.
 Thread: the dispatcher's only; the jobs run in the crew's.
 Not here: what is slow (window.py), which destination comes first (dispatcher.py).
@@ -20,6 +21,9 @@ from relay.courier import Round
 from relay.window import FAIR_RATE, SLOW, Pace, Window
 from smtpd_core.threads import Crew
 
+# Seconds after which a courier is taken to be waiting. Over a fair line a transaction takes a second or two.
+LINGER = 2.0
+
 
 class Couriers:
     """send() where room() allows it, heard() for every letter, ended() after the last; look() as time goes by."""
@@ -29,6 +33,7 @@ class Couriers:
         self.patient = patient
         self._crew = Crew(name, active + patient)
         self._reserve = active // 8
+        self._for_slow = max(1, patient * 2 // 3)
         self._at_work = 0
         self._lingering = 0
         self._numbers = count()
@@ -37,7 +42,7 @@ class Couriers:
     def room(self, pace: Pace) -> int:
         """How many more may be sent to destinations of this pace."""
         if pace is Pace.SLOW:
-            return max(0, self.patient - self._lingering)
+            return max(0, self._for_slow - self._lingering)
         free = self.active - self._at_work - max(0, self._lingering - self.patient)
         return max(0, free - (self._reserve if pace is Pace.NEW else 0))
 
@@ -52,45 +57,51 @@ class Couriers:
 
     def send(self, round: Round, window: Window, now: float, job: Callable[[], None]) -> None:
         if window.pace is Pace.SLOW:
-            self._linger(round, window)
+            round.lingers = round.is_slow = True
+            window.lingering += 1
+            self._lingering += 1
         else:
             self._at_work += 1
-            round.slow_at = now + _patience(round)
-            heappush(self._watched, (round.slow_at, next(self._numbers), round, window))
+            round.since = now
+            self._watch(now + LINGER, round, window)
         window.busy += 1
         self._crew.submit(job)
 
     def heard(self, round: Round, now: float) -> None:
         """The next parcel of the round has its own time."""
-        round.slow_at = now + _patience(round)
+        round.since = now
 
     def ended(self, round: Round, window: Window) -> None:
         window.busy -= 1
+        window.lingering -= round.is_slow
         if round.lingers:
             self._lingering -= 1
-            window.lingering -= 1
         else:
             self._at_work -= 1
 
     def look(self, now: float) -> None:
-        """Whoever has been under way for too long is one of the patient."""
+        """Whoever has been under way for LINGER is one of the patient, and for SLOW a sign that its destination is."""
         while self._watched and self._watched[0][0] <= now:
-            _, number, round, window = heappop(self._watched)
+            _, _, round, window = heappop(self._watched)
             if round.left == 0:
                 continue
-            if round.slow_at > now:
-                heappush(self._watched, (round.slow_at, number, round, window))
-                continue
-            self._at_work -= 1
-            self._linger(round, window)
+            slow_at = round.since + _patience(round)
+            if slow_at <= now:
+                round.is_slow = True
+                window.lingering += 1
+            else:
+                due = slow_at if round.lingers or round.since + LINGER <= now else round.since + LINGER
+                self._watch(due, round, window)
+            if not round.lingers and round.since + LINGER <= now:
+                round.lingers = True
+                self._at_work -= 1
+                self._lingering += 1
 
     def stop(self, timeout: float) -> bool:
         return self._crew.stop(timeout)
 
-    def _linger(self, round: Round, window: Window) -> None:
-        round.lingers = True
-        self._lingering += 1
-        window.lingering += 1
+    def _watch(self, until: float, round: Round, window: Window) -> None:
+        heappush(self._watched, (until, next(self._numbers), round, window))
 
 
 def _patience(round: Round) -> float:

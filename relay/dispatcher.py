@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 
 from relay.agents.agent import Agent
 from relay.agents.missing import MissingAgent
@@ -96,7 +97,7 @@ class Dispatcher:
         self._starts: dict[str, float] = {}
         self._backlog: dict[str, int] = {}
         self._is_stale = True
-        self._is_cut_short = False
+        self._is_cut_short = self._has_begun = False
         self._reach = LOOK
         self._looked_at = 0.0
         self._extend_at = 0.0
@@ -196,13 +197,14 @@ class Dispatcher:
             couriers.look(now)
         if self._is_stale or not self._backlog or abs(now - self._looked_at) >= LOOK_AGAIN:
             self._look(now)
-        while self._backlog and not self._start_some(now) and self._is_cut_short:
-            # Nobody of those who wait longest can be helped; others may.
-            self._reach = min(4 * self._reach, LOOK_FAR)
+        while self._backlog and self._has_room and not self._start_some(now) and self._is_cut_short:
+            # Nobody of those who wait longest can be helped now; others may.
+            if not self._has_begun:
+                self._reach = min(4 * self._reach, LOOK_FAR)
             self._look(now)
 
     def _look(self, now: float) -> None:
-        self._is_stale = False
+        self._is_stale = self._has_begun = False
         self._looked_at = now
         self._backlog = dict(self._queue.due(now, self._reach))
         self._is_cut_short = len(self._backlog) >= self._reach < LOOK_FAR
@@ -210,18 +212,31 @@ class Dispatcher:
             self._reach = LOOK
 
     def _start_some(self, now: float) -> bool:
-        """Whether anything could be begun, or would have been with couriers at hand."""
-        windows = self._windows
-        order = list(self._backlog)
-        others_wait = len(order) > 1
-        if others_wait and self._rounds:
-            order.sort(key=lambda one: _turn(windows.get(one)))
+        """Whether anything could be begun. First whoever has none under way, those who wait longest before the others;
+        then who has some, the fewest first, and the slow ones."""
+        others_wait = len(self._backlog) > 1
+        rest: list[tuple[tuple[bool, int], str]] = []
         begun = False
-        for destination in order:
-            if not self._may_claim or not any(couriers.has_room for couriers in self._couriers.values()):
-                return True  # where the queue is behind, the next settlement makes room
-            begun |= self._start(destination, now, others_wait)
+        for destination in list(self._backlog):
+            turn = _turn(self._windows.get(destination))
+            if turn > _FIRST:
+                rest.append((turn, destination))
+            elif self._start(destination, now, others_wait):
+                begun = self._has_begun = True
+                if not self._has_room:
+                    return True
+        rest.sort(key=itemgetter(0))
+        for _, destination in rest:
+            if self._start(destination, now, others_wait):
+                begun = self._has_begun = True
+                if not self._has_room:
+                    return True
         return begun
+
+    @property
+    def _has_room(self) -> bool:
+        # Where the queue is behind, the next settlement makes room.
+        return self._may_claim > 0 and any(couriers.has_room for couriers in self._couriers.values())
 
     @property
     def _may_claim(self) -> int:
@@ -355,7 +370,8 @@ class Dispatcher:
 
 def _turn(window: Window | None) -> tuple[bool, int]:
     """Who comes first: the lower."""
-    return (False, 0) if window is None else (window.pace is Pace.SLOW, window.busy)
+    return _FIRST if window is None else (window.pace is Pace.SLOW, window.busy)
 
 
+_FIRST = (False, 0)
 _NO_AGENT = MissingAgent()

@@ -7,7 +7,7 @@ the same destination travel in one parcel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -90,6 +90,7 @@ class Outcome:
     next_attempt: float = 0.0  # for DEFERRED
     scope: str = "recipient"  # recipient, message, host, destination: whom else this concerns
     dsn_passed_on: bool = False  # the hop offered DSN, so it reports success itself
+    kind: str = ""  # what else is worth knowing: greylisted, mailbox full, no such user, too many recipients, lost
 
 
 class Settlement(NamedTuple):
@@ -98,12 +99,3 @@ class Settlement(NamedTuple):
     parcel: Parcel
     outcomes: tuple[Outcome, ...]
     new_mail: tuple[tuple[Message, tuple[Stop, ...]], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One line of a message's story in the queue."""
-
-    at: float
-    recipient: int
-    outcome: Outcome = field(default_factory=lambda: Outcome(0, Result.DEFERRED))

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 INFINITY = float("inf")
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+# Greylisting hosts let a sender in after some minutes, five mostly, and forget who does not come back within hours
+# (RFC 6647 5): so many attempts are made soon, whatever the schedule says.
+SOON, SOON_TRIES = 5 * MINUTE, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,7 @@ class RetryPolicy:
     the message's arrival; a `delay_warning` of 0 means never. Each wait is stretched at random by up to `jitter` of
     itself, so that what failed together does not come back together.
 
-    The first wait is short: greylisting hosts let a sender in after some minutes.
+    A host that greylists is asked again soon, however long the first waits are.
     """
 
     schedule: tuple[float, ...] = (
@@ -39,12 +42,15 @@ class RetryPolicy:
         if not 0 <= self.jitter <= 1:
             raise ValueError("jitter is a part of the wait, from 0 to 1")
 
-    def wait(self, attempts: int) -> float:
+    def wait(self, attempts: int, is_greylisted: bool = False) -> float:
         """Seconds to wait after so many attempts, without jitter."""
-        return self.schedule[min(max(attempts, 1), len(self.schedule)) - 1]
+        wait = self.schedule[min(max(attempts, 1), len(self.schedule)) - 1]
+        return min(wait, SOON) if is_greylisted and attempts <= SOON_TRIES else wait
 
 
-def next_attempt(policy: RetryPolicy, attempts: int, arrived: float, now: float, chance: float) -> float | None:
+def next_attempt(
+    policy: RetryPolicy, attempts: int, arrived: float, now: float, chance: float, is_greylisted: bool = False
+) -> float | None:
     """When to try again after the attempt number `attempts` failed at `now`; None where it was the last.
 
     `chance` is from 0 to 1, drawn by the caller. An attempt is made at the moment of expiry: giving up follows a try.
@@ -52,7 +58,7 @@ def next_attempt(policy: RetryPolicy, attempts: int, arrived: float, now: float,
     end = arrived + policy.expire
     if now >= end:
         return None
-    return min(now + policy.wait(attempts) * (1 + policy.jitter * chance), end)
+    return min(now + policy.wait(attempts, is_greylisted) * (1 + policy.jitter * chance), end)
 
 
 def is_time_to_warn(policy: RetryPolicy, before: float, arrived: float, at: float) -> bool:

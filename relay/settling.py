@@ -63,7 +63,7 @@ class Settling:
     def _timed(self, outcome: Outcome, attempts: int, policy: RetryPolicy, arrived: float, now: float) -> Outcome:
         if outcome.result is not Result.DEFERRED:
             return outcome
-        again = next_attempt(policy, attempts, arrived, now, self._chance())
+        again = next_attempt(policy, attempts, arrived, now, self._chance(), outcome.kind == "greylisted")
         if again is None:
             return replace(outcome, result=Result.EXPIRED)
         if outcome.next_attempt:

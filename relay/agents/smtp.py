@@ -241,6 +241,7 @@ class _Attempt:
             remote="" if word.is_ours else remote,
             at=self._now,
             scope=verdict.scope,
+            kind=verdict.kind,
             dsn_passed_on=word.dsn_passed_on and verdict.result in (Result.RELAYED, Result.DELIVERED),
         )
 

@@ -13,7 +13,7 @@ import pytest
 
 from relay.agents.smtp import SmtpAgent
 from relay.courier import Round
-from relay.couriers import Couriers
+from relay.couriers import LINGER, Couriers
 from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel
 from relay.idle import IdleConnections
 from relay.mail import Parcel, Recipient
@@ -47,7 +47,7 @@ def window_of(pace: Pace) -> Window:
 
 @pytest.mark.parametrize(
     ("pace", "most"),
-    [(Pace.QUICK, 16), (Pace.NEW, 14), (Pace.SLOW, 48)],
+    [(Pace.QUICK, 16), (Pace.NEW, 14), (Pace.SLOW, 32)],
 )
 def test_each_pace_has_its_share(pace: Pace, most: int) -> None:
     couriers = Couriers("test", 16, 48)
@@ -62,25 +62,27 @@ def test_each_pace_has_its_share(pace: Pace, most: int) -> None:
     couriers.stop(1.0)
 
 
-def test_a_courier_that_is_out_for_too_long_is_replaced() -> None:
-    couriers = Couriers("test", 8, 8)
+def test_a_courier_that_only_waits_is_replaced() -> None:
+    couriers = Couriers("test", 8, 12)
     window = window_of(Pace.QUICK)
     rounds = [sent(couriers, window) for _ in range(8)]
-    assert couriers.room(Pace.QUICK) == 0
-    couriers.look(SLOW - 1)
-    assert couriers.room(Pace.QUICK) == 0
+    couriers.look(LINGER - 1)
+    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (0, 8)
+    # It counts among the patient, which says nothing about its destination yet.
+    couriers.look(LINGER)
+    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (8, 0)
+    assert window.pace is Pace.QUICK
     couriers.look(SLOW + 1)
     assert window.pace is Pace.SLOW
-    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (8, 0)
     # Beyond the places for the patient, they take those of the others.
-    more = [sent(couriers, window_of(Pace.QUICK), SLOW) for _ in range(3)]
-    couriers.look(3 * SLOW)
+    more = [sent(couriers, window_of(Pace.QUICK), SLOW) for _ in range(7)]
+    couriers.look(2 * SLOW)
     assert couriers.room(Pace.QUICK) == 5
     for round in rounds:
         ended(couriers, round, window)
     assert window.pace is Pace.QUICK
-    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (8, 5)
-    assert len(more) == 3
+    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (8, 1)
+    assert len(more) == 7
     couriers.stop(1.0)
 
 
@@ -90,6 +92,9 @@ def test_a_large_message_may_take_its_time() -> None:
     sent(couriers, window, size=65_536 * 100)
     couriers.look(SLOW + 99)
     assert window.pace is Pace.NEW
+    couriers.look(SLOW + 101)
+    assert window.pace is Pace.SLOW
+    window = Window()
     window.took(SLOW + 99, 65_536 * 100)
     assert window.pace is Pace.QUICK
     couriers.stop(1.0)
@@ -99,10 +104,13 @@ def test_the_next_parcel_of_a_round_has_its_own_time() -> None:
     couriers = Couriers("test", 8, 8)
     window = window_of(Pace.QUICK)
     round = sent(couriers, window)
-    couriers.heard(round, SLOW - 1)
-    couriers.look(SLOW + 1)
-    assert window.pace is Pace.QUICK
-    couriers.look(2 * SLOW)
+    for at in (1.0, 2.0, 3.0, 11.0):
+        couriers.heard(round, at)
+        couriers.look(at + 1)
+        assert not round.lingers
+    couriers.look(11.0 + LINGER)
+    assert round.lingers and window.pace is Pace.QUICK
+    couriers.look(11.1 + SLOW)
     assert window.pace is Pace.SLOW
     couriers.stop(1.0)
 
@@ -233,7 +241,7 @@ def test_tarpits_by_the_thousand_do_not_hide_a_good_destination() -> None:
     scene.queue.claim = claimed  # type: ignore[method-assign]
     # The slow ones' share is taken.
     for couriers in scene.dispatcher._couriers.values():
-        for _ in range(2):
+        while couriers.room(Pace.SLOW):
             sent(couriers, window_of(Pace.SLOW))
     scene.dispatcher.announce()
     scene.dispatcher.step([], scene.clock.now)

@@ -12,12 +12,15 @@ import relay.settling
 from relay.agents.agent import OpenBody, outcome
 from relay.agents.maildir import MaildirAgent
 from relay.dispatcher import Dispatcher
+from relay.idle import IdleConnections, IdleLimits
 from relay.mail import Outcome, Parcel, Result
 from relay.retry import RetryPolicy
 from relay.terms import Terms
 from relay.window import Window
 from tests.relay.test_dispatcher import Fixed, Scene, actions, letters_in
 from tests.support.clock import FakeClock
+from tests.support.parcels import agent_for
+from tests.support.peer import ScriptedPeer
 
 Deliver = Callable[[Parcel], list[Outcome]]
 
@@ -171,3 +174,19 @@ def test_outcomes_are_told_to_whoever_listens_and_not_to_the_terminal(caplog: py
     scene.run()
     told = [record for record in caplog.records if "deferred" in record.getMessage()]
     assert [record.levelno for record in told] == [logging.INFO]
+
+
+def test_greylisted_mail_is_let_in_at_the_second_try_however_long_the_waits_are() -> None:
+    hello = "S: 220 p\nC: EHLO\nS: 250 p\nC: MAIL\nS: 250 ok\nC: RCPT\n"
+    first = f"{hello}S: 450 4.7.1 Greylisted, try again later\nC: QUIT\nS: 221 bye\n"
+    second = f"{hello}S: 250 ok\nC: DATA\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\nC: QUIT\nS: 221 bye\n"
+    with ScriptedPeer(first, second) as peer:
+        smtp = agent_for(peer.port, idle=IdleConnections(IdleLimits(rest=0.0)))
+        terms = Terms(retry=RetryPolicy((14_400.0,)))
+        scene = Scene({"mx": smtp}, terms_of=lambda _: terms)
+        start = scene.clock.now
+        scene.put("bob@there.test", sender="")
+        scene.run_until(start + 3600)
+        smtp.close()
+    assert scene.told == [("bob@there.test", "deferred"), ("bob@there.test", "relayed")]
+    assert scene.clock.now - start == 300

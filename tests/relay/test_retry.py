@@ -19,6 +19,16 @@ def test_waits_grow_and_the_last_repeats(tries: int, wait: float) -> None:
     assert next_attempt(POLICY, tries, 0.0, 100.0, 1.0) == pytest.approx(100 + wait * 1.1)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "waits"),
+    [((3600.0, 7200.0), [300, 300, 300, 7200]), ((60.0, 600.0, 3600.0), [60, 300, 300, 3600])],
+)
+def test_a_host_that_greylists_is_asked_again_soon(schedule: tuple[float, ...], waits: list[float]) -> None:
+    policy = RetryPolicy(schedule, jitter=0.0)
+    assert [next_attempt(policy, tries, 0.0, 0.0, 0.0, True) for tries in (1, 2, 3, 4)] == waits
+    assert next_attempt(policy, 1, 0.0, 0.0, 0.0) == schedule[0]
+
+
 def test_the_last_attempt_is_at_the_moment_of_expiry_and_none_follows() -> None:
     assert next_attempt(POLICY, 9, 0.0, 7000.0, 0.0) == 7200
     assert next_attempt(POLICY, 10, 0.0, 7200.0, 0.0) is None
