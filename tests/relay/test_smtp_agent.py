@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import socket
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -347,6 +349,20 @@ def test_a_large_message_in_flight_takes_less_than_two_windows_of_memory(tmp_pat
         agent.close()
     assert told(outcomes) == [("relayed", 250, "2.0.0")]
     assert peak < 2 * 65_536
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="weighed by Linux's smaps")
+def test_a_hundred_messages_in_flight_take_128_kib_each_with_thread_and_connection() -> None:
+    """64 KiB for a window of the body, and 64 KiB for everything else."""
+    hello = "S: 220 peer\nC: EHLO\nS: 250 peer\nC: MAIL\nS: 250 ok\nC: RCPT\nS: 250 ok\nC: DATA\nS: 354 go\n"
+    with ScriptedPeer(hello + "-- idle 120") as peer:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.support.in_flight", str(peer.port), "100"],
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=120,
+        )
+    assert float(done.stdout) <= 128
 
 
 @pytest.mark.debian("smtp-sink")
