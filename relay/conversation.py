@@ -39,18 +39,20 @@ class Conversation:
 
     # Opening
 
-    def open(self, *, without_tls: bool = False) -> None:
-        """Connect and come as far as a transaction may begin. Raises Trouble, after which only close() is of use."""
+    def open(self, *, without_tls: bool = False, connect_seconds: float = 0.0) -> None:
+        """Connect and come as far as a transaction may begin. Raises Trouble, after which only close() is of use.
+        `connect_seconds` is for whoever has less time for a connection than the manners say."""
+        times = self.manners.times
+        self._link.limit(times.opening)
         try:
-            self._open(without_tls)
+            self._open(without_tls, min(connect_seconds or times.connect, times.connect))
         except Trouble:
             self.is_broken = True
             raise
 
-    def _open(self, without_tls: bool) -> None:
+    def _open(self, without_tls: bool, connect_seconds: float) -> None:
         times = self.manners.times
-        self._link.limit(times.opening)
-        self._connect(times.connect)
+        self._connect(connect_seconds)
         if self.manners.implicit_tls:
             self._start_tls()
         self._positive(Step.GREETING, times.greeting)

@@ -29,6 +29,9 @@ MAX_HOPS = 6
 # Seconds for which a hop that could not be talked to comes after the others: without that every message would wait out
 # the time-out of a dead first server before it reaches the second.
 AILING_SECONDS = 120.0
+# Seconds for a connection while there is another address to try: enough for two lost packets, and not so much that a
+# family of addresses that leads nowhere from here is felt.
+QUICK_CONNECT = 6.0
 # Characters of a hop's answer that are kept. A reply may have a megabyte, and every recipient gets one each time.
 MAX_SAID = 1000
 MAX_AILING = 10_000
@@ -85,8 +88,9 @@ class SmtpAgent:
 
     # Connections
 
-    def connect(self, hop: Hop, manners: Manners, *, fresh: bool) -> tuple[Conversation, bool]:
+    def connect(self, hop: Hop, manners: Manners, *, fresh: bool, is_last: bool) -> tuple[Conversation, bool]:
         """A conversation ready for a transaction, and whether it was a kept one. Raises Trouble."""
+        seconds = manners.times.connect if is_last else QUICK_CONNECT
         if not fresh:
             kept = self._idle.lend(hop, manners)
             if kept is not None:
@@ -94,23 +98,23 @@ class SmtpAgent:
         observer = self._observer(hop) if self._observer else None
         conversation = Conversation(hop, manners, observer)
         try:
-            conversation.open()
+            conversation.open(connect_seconds=seconds)
         except TlsTrouble:
             conversation.close()
             # No policy asked for TLS: an unencrypted delivery is better than none. With credentials it is not.
             if manners.tls is not TlsLevel.OPPORTUNISTIC or manners.credentials is not None:
                 raise
             conversation = Conversation(hop, manners, observer)
-            self._open_or_close(conversation)
+            self._open_or_close(conversation, seconds)
         except Trouble:
             conversation.close()
             raise
         return conversation, False
 
     @staticmethod
-    def _open_or_close(conversation: Conversation) -> None:
+    def _open_or_close(conversation: Conversation, seconds: float) -> None:
         try:
-            conversation.open(without_tls=True)
+            conversation.open(without_tls=True, connect_seconds=seconds)
         except Trouble:
             conversation.close()
             raise
@@ -138,7 +142,7 @@ class _Attempt:
         hops = self._agent.in_order(plan.hops)[:MAX_HOPS]
         enough = time.monotonic() + self._manners.times.opening
         for n, hop in enumerate(hops):
-            words, remote = self._at(hop)
+            words, remote = self._at(hop, is_last=n + 1 == len(hops))
             # Two are always tried (RFC 5321 5.1); a third not where those took all the time that one should.
             last_hop = n + 1 == len(hops) or (n > 0 and time.monotonic() > enough)
             again = []
@@ -151,7 +155,7 @@ class _Attempt:
                 break
         return [self._done[stop.number] for stop in self._parcel.stops]
 
-    def _at(self, hop: Hop) -> tuple[list[tuple[Stop, Word]], str]:
+    def _at(self, hop: Hop, is_last: bool) -> tuple[list[tuple[Stop, Word]], str]:
         """The last word of this hop on each stop that is left."""
         remote = f"{hop.host} [{hop.address}]"
         words: list[tuple[Stop, Word]] = []
@@ -159,7 +163,7 @@ class _Attempt:
         fresh = False
         while stops:
             try:
-                conversation, was_kept = self._agent.connect(hop, self._manners, fresh=fresh)
+                conversation, was_kept = self._agent.connect(hop, self._manners, fresh=fresh, is_last=is_last)
             except Trouble as trouble:
                 self._agent.note(hop, False)
                 return words + [(stop, trouble.word) for stop in stops], remote

@@ -100,5 +100,6 @@ def relaying_of(settings: Settings) -> Relaying:
         tls=ways.common_tls(relay),
         concurrency=relay.concurrency,
         connections=relay.connections,
+        ipv6_first=relay.ipv6_first,
         ways=ways.ways(relay),
     )

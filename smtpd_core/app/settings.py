@@ -277,7 +277,10 @@ class Relay:
     connections: int = setting(
         64, "connections at work at once, in all; three times as many more may wait for slow destinations", restart=True
     )
-    connect_timeout: float = setting(30.0, "for a connection to the next hop", unit=SECONDS)
+    ipv6_first: bool = setting(True, "try a mail server's IPv6 addresses before its IPv4 ones")
+    connect_timeout: float = setting(
+        30.0, "for a connection to the next hop; while it has another address, 6 s at most", unit=SECONDS
+    )
     timeout: float = setting(300.0, "for each command to the next hop", unit=SECONDS)
     route: Mapping[str, Route] = setting(dict, "what differs for single domains")
 

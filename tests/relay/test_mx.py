@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import dns.message
+import dns.rcode
 import dns.resolver
 import pytest
 
@@ -212,6 +215,52 @@ def test_answers_are_kept_for_their_ttl_and_no_longer(tmp_path: Path) -> None:
     assert dns.ask("a.test", "MX").known is Known.FOUND
     clock.advance(10)
     assert not dns.ask("a.test", "MX").known.is_certain
+
+
+@pytest.mark.debian("nsd")
+@pytest.mark.parametrize(("ttl", "kept"), [(0, 5.0), (1, 5.0), (40, 40.0), (86_400, 3600.0)])
+def test_a_ttl_is_believed_within_bounds(tmp_path: Path, ttl: int, kept: float) -> None:
+    """No storm of questions for a TTL of 0, no day of a wrong answer."""
+    clock = FakeClock()
+    with NameServer(tmp_path / "nsd", {"a.test": "@ MX 1 mx\nmx A 127.0.0.1"}, ttl=ttl) as server:
+        dns = Dns(server.address, clock)
+        assert dns.ask("a.test", "MX").known is Known.FOUND
+    dns._resolver.lifetime = 0.3
+    clock.advance(kept - 0.1)
+    assert dns.ask("a.test", "MX").known is Known.FOUND
+    clock.advance(0.2)
+    assert not dns.ask("a.test", "MX").known.is_certain
+
+
+@pytest.mark.parametrize(
+    ("rcode", "known"),
+    [
+        (dns.rcode.SERVFAIL, Known.FAILED),
+        (dns.rcode.REFUSED, Known.FAILED),
+        (dns.rcode.NOTIMP, Known.FAILED),
+        (dns.rcode.NXDOMAIN, Known.NO_DOMAIN),
+        (dns.rcode.NOERROR, Known.NO_RECORD),
+    ],
+)
+def test_what_a_server_answers_tells_never_from_not_now(rcode: int, known: Known) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while True:
+                try:
+                    data, client = server.recvfrom(4096)
+                except OSError:
+                    return
+                question = dns.message.from_wire(data)
+                answer = dns.message.make_response(question)
+                answer.set_rcode(rcode)
+                server.sendto(answer.to_wire(), client)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        asker = Dns(f"127.0.0.1:{server.getsockname()[1]}")
+        assert asker.ask("a.test", "MX").known is known
 
 
 @pytest.mark.debian("nsd")

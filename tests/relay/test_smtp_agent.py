@@ -6,7 +6,10 @@ import io
 import socket
 import subprocess
 import sys
+import time
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +199,35 @@ def test_a_closed_host_makes_room_for_the_next() -> None:
         agent.close()
         assert told(outcomes) == [("relayed", 250, "2.0.0")]
         assert outcomes[0].remote.startswith("mx2.test")
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port to which no connection is ever made, nor refused: its queue is full, and nobody accepts."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = []
+        for _ in range(4):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+            waiting.append(one)
+        yield listener.getsockname()[1]
+        for one in waiting:
+            one.close()
+
+
+def test_an_address_that_leads_nowhere_is_left_quickly_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.agents.smtp.QUICK_CONNECT", 0.3)
+    manners = Manners(hello="relay.test", tls=TlsLevel.NONE, times=StepTimes.all(30.0, 30.0))
+    good = PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT
+    with black_hole() as nowhere, ScriptedPeer(good) as peer:
+        begun = time.monotonic()
+        agent = agent_for(nowhere, peer.port, manners=manners)
+        assert told(agent.deliver(parcel("bob@x.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        assert time.monotonic() - begun < 15
+        agent.close()
 
 
 def test_a_host_that_failed_a_moment_ago_comes_after_the_others() -> None:
