@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from certs.side import TlsSide
 from smtpd_core.net.conversation import Conversation, Pause, Turn, WaitFor, Wish
 from smtpd_core.net.listeners import Listener
-from smtpd_core.net.settings import Door, ListenerSettings, Peer, TlsSide
+from smtpd_core.net.settings import Door, ListenerSettings, Peer
 from smtpd_core.server.dialogue import Dialogue
 from smtpd_core.server.house import House
 from smtpd_core.server.server import SmtpServer

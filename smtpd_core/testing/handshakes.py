@@ -1,6 +1,6 @@
 """TLS handshakes that fail on purpose: the server's side, which stalls, ends, or says what is no TLS.
 
-Each satisfies net.settings.TlsSide in place of a TlsStream, under STARTTLS and implicit TLS alike.
+Each satisfies certs.side.TlsSide in place of a TlsStream, under STARTTLS and implicit TLS alike.
 Thread: the turn of the connection.
 Not here: handshakes that go well and show a bad certificate (certificates.py).
 """
@@ -8,8 +8,8 @@ Not here: handshakes that go well and show a bad certificate (certificates.py).
 from __future__ import annotations
 
 from certs.facts import TlsFacts
+from certs.side import TlsSide
 from certs.trouble import TlsError
-from smtpd_core.net.settings import TlsSide
 
 _ON_PURPOSE = "on purpose"
 

@@ -11,12 +11,14 @@ from dataclasses import replace
 
 import pytest
 
+from relay.agents.agent import OpenBody, outcome
 from relay.agents.smtp import SmtpAgent
 from relay.courier import Round
 from relay.couriers import LINGER, Couriers
 from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel
 from relay.idle import IdleConnections
-from relay.mail import Parcel, Recipient
+from relay.mail import Outcome, Parcel, Recipient, Result
+from relay.outstanding import Outstanding
 from relay.plan import Plan
 from relay.window import SLOW, Pace, Window, Windows
 from smtpd_core.server import SmtpServer
@@ -290,3 +292,39 @@ def test_content_must_go_at_a_minimum_rate_and_the_answer_behind_it_is_waited_fo
         agent = agent_for(peer.port, manners=manners)
         assert told(agent.deliver(parcel("bob@x.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
         agent.close()
+
+
+class Waiting:
+    """Blocks for every destination but the good one."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.waiting: list[str] = []
+
+    def deliver(self, parcel: Parcel, open_body: OpenBody, now: float) -> list[Outcome]:
+        if parcel.destination != "mx:good.test":
+            self.waiting.append(parcel.destination)
+            self.go_on.wait(30)
+        return [outcome(stop, Result.RELAYED, now, code=250) for stop in parcel.stops]
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+def test_what_only_waits_does_not_count_as_work_that_a_slow_queue_is_behind_with() -> None:
+    agent = Waiting()
+    scene = Scene({"mx": agent}, outstanding=Outstanding(16))
+    for number in range(30):
+        scene.put(f"bob@tarpit{number}.test", id=f"T{number}", sender="")
+    scene.clock.advance(1.0)
+    scene.put("bob@good.test", id="G", sender="")
+    scene.dispatcher.step([], scene.clock.now)
+    assert len(scene.dispatcher._rounds) == 16
+    scene.clock.advance(LINGER)
+    scene.dispatcher.announce()
+    scene.dispatcher.step([], scene.clock.now)
+    letters = scene.dispatcher.wait(10.0)
+    scene.dispatcher.step(letters, scene.clock.now)
+    assert scene.told == [("bob@good.test", "relayed")]
+    agent.go_on.set()
+    scene.dispatcher._couriers[False].stop(10.0)
