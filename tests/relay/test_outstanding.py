@@ -126,7 +126,8 @@ def test_while_a_queue_cant_settle_nothing_more_goes_out() -> None:
     before = scene.queue.out
     scene.queue.fails = False
     scene.dispatcher.step([], scene.clock.now)
-    assert scene.queue.out <= before
+    # One quick settlement lets it grow by what it settled.
+    assert scene.queue.out <= LEAST + before
     scene.run()
     assert scene.queue.next_due() is None
 
