@@ -148,6 +148,7 @@ class Spool:
         lead = segment.lead(draft.id, pack(envelope), draft.trace, draft.size, content, key or segment.NO_KEY)
         durability = self._durability_of(envelope)
         if self._resends is not None and key and self._resends.is_known(key, draft.id, ticket):
+            log.info("m-%s: sent again, and not kept: it is m-%s", draft.id, ticket.value or "one that is being kept")
             draft.close()
             return ticket
         entry = _Entry(ticket, lead, content, draft, segment.record_size(lead, content), durability, key)
@@ -158,6 +159,7 @@ class Spool:
             ticket.value = f"{draft.id} ({durability.value})"
         if durability is Durability.MEMORY:
             ticket.take()
+            self.figures.promised[durability.value] += 1
             ticket.resolve(value=ticket.value)
         (self._mailbox if content is not None else self._large).put(entry)
         if self._stopping and not self._loop.is_alive:
@@ -269,17 +271,23 @@ class Spool:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._room.ran_out()
             raise
-        resolve_all([one.ticket for one in batch if one.durability is Durability.WRITTEN])
+        self._resolve(batch, Durability.WRITTEN)
         began = self._clock()
         self._segment.sync()
         self.figures.note(len(batch), size, self._clock() - began)
+
+    def _resolve(self, batch: list[_Entry], level: Durability) -> None:
+        tickets = [one.ticket for one in batch if one.durability is level and not one.ticket.is_resolved]
+        if tickets:
+            self.figures.promised[level.value] += len(tickets)
+            resolve_all(tickets)
 
     def _tell(self, batch: list[_Entry], size: int) -> None:
         if self._resends is not None:
             for one in batch:
                 if one.key:
                     self._resends.kept(one.key)
-        resolve_all([one.ticket for one in batch if one.durability is Durability.SYNCED])
+        self._resolve(batch, Durability.SYNCED)
         for one in batch:
             one.draft.close()
         self._room.took(size)

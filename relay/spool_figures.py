@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 
 class Figures:
     """What the commit loop did so far. Written there, read by whoever is curious."""
 
-    __slots__ = ("bytes", "commits", "largest_group", "longest_sync", "messages", "sync_seconds")
+    __slots__ = ("bytes", "commits", "largest_group", "longest_sync", "messages", "promised", "sync_seconds")
 
     def __init__(self) -> None:
         self.commits = self.messages = self.bytes = self.largest_group = 0
         self.sync_seconds = self.longest_sync = 0.0
+        self.promised: Counter[str] = Counter()  # messages, by what their 250 means
 
     def note(self, group: int, size: int, seconds: float) -> None:
         """One commit."""

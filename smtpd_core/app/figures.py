@@ -43,6 +43,7 @@ METRICS = (
     Metric("smtpd_commands_total", "counter", "commands by verb", ("verb",)),
     Metric("smtpd_replies_total", "counter", "replies by code", ("code",)),
     Metric("smtpd_messages_total", "counter", "messages taken over"),
+    Metric("smtpd_promises_total", "counter", "messages by what a 250 meant: synced, written, memory", ("durability",)),
     Metric("smtpd_message_bytes_total", "counter", "their size, records included"),
     Metric("smtpd_spool_commits_total", "counter", "syncs of the spool"),
     Metric("smtpd_spool_sync_seconds_total", "counter", "time in those syncs"),
@@ -137,6 +138,8 @@ class Figures:
             return
         figures = outbox.figures
         yield "smtpd_messages_total", (), figures.messages
+        for durability, count in list(figures.promised.items()):
+            yield "smtpd_promises_total", (durability,), count
         yield "smtpd_message_bytes_total", (), figures.bytes
         yield "smtpd_spool_commits_total", (), figures.commits
         yield "smtpd_spool_sync_seconds_total", (), figures.sync_seconds

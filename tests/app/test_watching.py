@@ -42,6 +42,18 @@ def send_one(daemon: DaemonProcess) -> None:
         client.sendmail("eve@far.test", ["ann@our.test"], "Subject: x\r\n\r\nx\r\n")
 
 
+def test_a_250_that_means_less_than_synced_says_so_and_is_counted_apart(tmp_path: Path) -> None:
+    settings = '[metrics]\nbind = "127.0.0.1:0"\n[[listener]]\nbind = "127.0.0.1:0"\ndurability = "written"\n'
+    with configured(tmp_path, settings) as daemon:
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            client.ehlo("probe.test")
+            client.mail("eve@far.test")
+            client.rcpt("ann@our.test")
+            code, text = client.data(b"Subject: x\r\n\r\nx\r\n")
+        assert code == 250 and text.endswith(b"(written)")
+        assert 'smtpd_promises_total{durability="written"} 1\n' in fetch(daemon, "/metrics")[1]
+
+
 def test_metrics_count_what_happened(tmp_path: Path) -> None:
     with configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
         send_one(daemon)

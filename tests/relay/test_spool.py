@@ -112,8 +112,11 @@ def test_a_long_segment_is_closed_and_removed_once_imported(tmp_path: Path, disk
 def test_each_level_keeps_the_message(level: Durability, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", durability_of=lambda envelope: level)
     kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
-    kept(spool.promise(draft(spool, b"x" * 300_000, id="M2"), ENVELOPE))
+    large = spool.promise(draft(spool, b"x" * 300_000, id="M2"), ENVELOPE)
+    kept(large)
+    assert large.value == (None if level is Durability.SYNCED else f"M2 ({level.value})")
     assert spool.stop(5)
+    assert dict(spool.figures.promised) == {level.value: 2}
     assert sorted(imported(tmp_path / "spool")) == ["M1", "M2"]
 
 
