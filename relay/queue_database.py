@@ -82,21 +82,28 @@ class Database:
         if fresh:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=256)
-        for pragma in sql.PRAGMAS:
-            db.execute(pragma)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            self._bodies.set_all_aside()
-        if version > sql.VERSION:
+        try:
+            for pragma in sql.PRAGMAS:
+                db.execute(pragma)
+            self._bring_up_to_date(db)
+        except BaseException:
             db.close()
-            raise sqlite3.DatabaseError(
-                f"{self.path} has schema version {version}; this program knows versions up to {sql.VERSION}"
-            )
-        for number in range(version, sql.VERSION):
-            db.executescript(f"BEGIN IMMEDIATE; {sql.MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+            raise
         if fresh:
             self._disk.sync_directory(self._folder)
         return db
+
+    def _bring_up_to_date(self, db: sqlite3.Connection) -> None:
+        """Each migration is one transaction, its version with it."""
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > sql.VERSION:
+            raise sqlite3.DatabaseError(
+                f"{self.path} has schema version {version}; this program knows versions up to {sql.VERSION}"
+            )
+        if version == 0:
+            self._bodies.set_all_aside()
+        for number in range(version, sql.VERSION):
+            db.executescript(f"BEGIN IMMEDIATE; {sql.MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
 
     def _open_reader(self) -> sqlite3.Connection:
         reader = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)

@@ -19,10 +19,12 @@ from relay.queue import QueueUnreadable
 from relay.queue_reader import SqliteReader, Unreadable
 from relay.queue_sqlite import SqliteQueue
 from relay.spool_check import spool_faults
-from relay.view import Filter, Listed, Status, Story
+from relay.timing import deadline, first_attempt
+from relay.view import Addressee, Filter, Listed, Status, Story, Try
 from smtpd_core.app.load import load
 from smtpd_core.app.settings import Settings
 from smtpd_core.app.values import duration
+from smtpd_core.wire.envelope import Envelope
 
 DONE, FAILED, WRONG = 0, 1, 2
 
@@ -242,10 +244,27 @@ def _told(story: Story, now: float) -> list[str]:
         for one in tries[to.number]:
             heard = " ".join(str(part) for part in (one.code or "", one.enhanced, one.text) if part)
             lines.append(f"    {_clock(one.at)} {one.result} {one.remote}: {heard}".replace(" : ", ": "))
-        if to.status in (Status.WAITING, Status.DEFERRED):
-            why = f" because of the last one's {to.reason}" if to.reason else ""
-            lines.append(f"    next attempt {_when(to.next_attempt, now)} ({_clock(to.next_attempt)}){why}")
+        lines.append(f"    {_next(to, tries[to.number], envelope, now)}")
     return lines
+
+
+def _next(to: Addressee, tries: Sequence[Try], envelope: Envelope, now: float) -> str:
+    """What comes next for a recipient, and why."""
+    if to.status == Status.HELD:
+        return "no next attempt: held until an operator releases it"
+    if to.status == Status.ACTIVE:
+        return f"a courier has it; its claim is good for {_span(to.next_attempt - now)} more"
+    if to.status in Status.FINAL:
+        return "no next attempt: that was the last word"
+    when = f"next attempt {_when(to.next_attempt, now)} ({_clock(to.next_attempt)})"
+    if not tries:
+        is_put_off = first_attempt(envelope, envelope.arrived) > envelope.arrived
+        return f"{when}, the first one{', for which its sender had it held' if is_put_off else ''}"
+    if to.next_attempt == deadline(envelope):
+        return f"{when}, when the time within which its sender wants it delivered is over, though {to.reason}"
+    if to.next_attempt < tries[-1].next_attempt:
+        return f"{when}, sooner than {_clock(tries[-1].next_attempt)} because an operator or the next hop asked for it"
+    return f"{when} because of the last one's {to.reason}" if to.reason else when
 
 
 def _age(text: str) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
 from smtpd_core.app.cli import main
 from smtpd_core.draft import Draft
-from smtpd_core.wire.envelope import Envelope, MailParameters, Origin
+from smtpd_core.wire.envelope import DeliverBy, Envelope, MailParameters, Origin
 
 NOW = 1_000_000.0
 
@@ -64,6 +66,34 @@ def test_show_tells_the_whole_story(state: Path, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["tries"][0]["text"] == "greylisted"
     assert queue(state, "show", "nobody") == 1
     assert "no message nobody" in capsys.readouterr().err
+
+
+def shown(state: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """The last line of M's story: what comes next."""
+    assert queue(state, "show", "M") == 0
+    return capsys.readouterr().out.splitlines()[-1].strip()
+
+
+def test_show_tells_what_comes_next_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    now = time.time()
+    holder = SqliteQueue(tmp_path / "queue.db")
+    parameters = MailParameters(hold_for=500, by=DeliverBy(9000, "R"))
+    envelope = Envelope("bob@here.test", (Recipient("ann@there.test"),), parameters, arrived=now)
+    holder.add([(Message("M", envelope, b"", Body(1, b"x")), [Stop(0, envelope.recipients[0], "mx:x")])], "s", 1, now)
+    assert "the first one, for which its sender had it held" in shown(tmp_path, capsys)
+    (parcel,) = holder.claim("mx:x", 1, now + 501, 3600)
+    assert "a courier has it; its claim is good for" in shown(tmp_path, capsys)
+    busy = Outcome(0, Result.DEFERRED, 450, "4.2.0", "busy", "mx1", now, now + 6000)
+    assert holder.settle(parcel, [busy], [], now)
+    assert shown(tmp_path, capsys).endswith("because of the last one's mx1: 450 4.2.0 busy")
+    assert holder.hold(["M"]) == 1
+    assert shown(tmp_path, capsys) == "no next attempt: held until an operator releases it"
+    assert holder.let_go(["M"], now + 5000) == 1
+    assert "because an operator or the next hop asked for it" in shown(tmp_path, capsys)
+    (parcel,) = holder.claim("mx:x", 1, now + 5001, 60)
+    assert holder.settle(parcel, [replace(busy, next_attempt=now + 99_999)], [], now)
+    assert "the time within which its sender wants it delivered is over, though mx1: 450" in shown(tmp_path, capsys)
+    holder.close()
 
 
 def test_cat_is_the_message_as_the_next_hop_gets_it(state: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

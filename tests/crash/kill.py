@@ -64,12 +64,28 @@ class Verdict:
         )
 
 
+# A server one in thirty of whose syncs fails, so that mail is refused as well.
+FAILING = """
+import errno, random, sys
+from relay.disk import Disk
+from smtpd_core.app.cli import main
+sync = Disk.sync
+def some_fail(disk, descriptor):
+    if random.random() < 1 / 30:
+        raise OSError(errno.EIO, "I/O error")
+    sync(disk, descriptor)
+Disk.sync = some_fail
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 class Server:
     """The daemon on a state directory. `options` are more words for its command line."""
 
-    def __init__(self, state: Path, options: list[str]) -> None:
+    def __init__(self, state: Path, options: list[str], *, fails: bool = False) -> None:
+        program = ["-c", FAILING] if fails else ["-m", "smtpd_core"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "smtpd_core", "serve", "--listen", "127.0.0.1:0", "--state", state, *options],
+            [sys.executable, *program, "serve", "--listen", "127.0.0.1:0", "--state", state, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -158,11 +174,11 @@ def wait_until_delivered(state: Path, seconds: float) -> None:
 
 
 def run(state: Path, rounds: int, seed: int, options: list[str]) -> Verdict:
-    """`rounds` kills, then a last run that delivers what is left."""
+    """`rounds` kills, in every third with a disk that fails now and then; a last run delivers what is left."""
     chance = random.Random(seed)
     ledger = Ledger()
-    for _ in range(rounds):
-        server = Server(state, options)
+    for number in range(rounds):
+        server = Server(state, options, fails=number % 3 == 1)
         stop = Event()
         clients = [Thread(target=send_for_ever, args=(server.port, ledger, stop), daemon=True) for _ in range(CLIENTS)]
         for one in clients:

@@ -16,6 +16,7 @@ from relay.disk import Disk
 from relay.mail import Body, Message, Outcome, Recipient, Result, Settlement, Stop
 from relay.queue import QueueIsHeld, QueueUnreadable
 from relay.queue_database import Order
+from relay.queue_reader import SqliteReader
 from relay.queue_sqlite import SqliteQueue
 from smtpd_core.wire.envelope import Envelope
 
@@ -88,6 +89,40 @@ def test_a_queue_of_a_later_program_is_refused_in_words(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(QueueUnreadable, match=f"schema version {sql.VERSION + 1}"):
         SqliteQueue(tmp_path / "queue.db")
+
+
+def test_a_queue_of_an_earlier_program_is_brought_up_to_date_with_its_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = SqliteQueue(tmp_path / "queue.db")
+    queue.add([message("M1", 2)], "s", 7, NOW)
+    queue.close()
+    later = (*sql.MIGRATIONS, "CREATE TABLE more (one); INSERT INTO more VALUES (7)", "ALTER TABLE more ADD two")
+    monkeypatch.setattr(sql, "MIGRATIONS", later)
+    monkeypatch.setattr(sql, "VERSION", len(later))
+    with pytest.raises(sqlite3.DatabaseError, match="a server of this program brings an older one up to date"):
+        SqliteReader(tmp_path / "queue.db")
+    queue = SqliteQueue(tmp_path / "queue.db")
+    assert queue.change(lambda db: db.execute("SELECT one, two FROM more").fetchall()) == [(7, None)]
+    (parcel,) = queue.claim(PLACE, 9, NOW, 60)
+    assert (parcel.message_id, len(parcel.stops), queue.offset("s")) == ("M1", 2, 7)
+    queue.close()
+
+
+def test_a_migration_that_fails_leaves_the_queue_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does one that a kill interrupts: each is one transaction with its version."""
+    queue = SqliteQueue(tmp_path / "queue.db")
+    queue.add([message("M1")], "s", 7, NOW)
+    queue.close()
+    with monkeypatch.context() as patched:
+        later = (*sql.MIGRATIONS, "DELETE FROM messages; INSERT INTO nowhere VALUES (1)")
+        patched.setattr(sql, "MIGRATIONS", later)
+        patched.setattr(sql, "VERSION", len(later))
+        with pytest.raises(QueueUnreadable, match="nowhere"):
+            SqliteQueue(tmp_path / "queue.db")
+    queue = SqliteQueue(tmp_path / "queue.db")
+    assert [one.message_id for one in queue.claim(PLACE, 9, NOW, 60)] == ["M1"]
+    queue.close()
 
 
 def test_body_files_that_no_message_names_are_removed_at_the_start(tmp_path: Path) -> None:
