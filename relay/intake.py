@@ -18,6 +18,7 @@ from relay import segment
 from relay.bell import Bell
 from relay.disk import Disk
 from relay.envelope_form import unpack
+from relay.fresh import Fresh
 from relay.mail import Body, Message, Stop
 from relay.queue import Queue
 from relay.resends import Resends
@@ -76,6 +77,8 @@ class Intake:
         self.aside = os.fspath(aside) if aside is not None else os.path.join(os.path.dirname(self.directory), "aside")
         self._queue, self._stops_for = queue, stops_for
         self._spool, self._imported, self._alone = spool, imported, alone
+        if spool is not None:
+            spool.fresh = Fresh()
         self._disk, self._clock, self._pause = disk or Disk(), clock, pause
         self._offsets: dict[str, int] = {}
         self._damaged: set[str] = set()
@@ -274,7 +277,7 @@ class Intake:
         batch: list[segment.Record] = []
         size = 0
         end = start
-        for one in segment.scan(reading.pread, reading.mark, start, stop):
+        for one in self._records(reading, start, stop):
             end = one.end
             if isinstance(one, segment.Damage):
                 self._note_damage(reading, one)
@@ -287,6 +290,18 @@ class Intake:
         if batch or end > start:
             yield batch, end
 
+    def _records(self, reading: Reading, start: int, stop: int) -> Iterator[segment.Record | segment.Damage]:
+        """From memory where this process's spool still has them, what lies before and behind from the file."""
+        found = reading.found
+        fresh: list[segment.Record] = []
+        if self._spool is not None and self._spool.fresh is not None and found.name == self._spool.name:
+            fresh = [one for one in self._spool.fresh.take(found.number) if one.start >= start]
+        if fresh:
+            yield from segment.scan(reading.pread, reading.mark, start, fresh[0].start)
+            yield from fresh
+            start = fresh[-1].end
+        yield from segment.scan(reading.pread, reading.mark, start, stop)
+
     def _message(self, reading: Reading, record: segment.Record) -> tuple[Message, Sequence[Stop]] | None:
         """The record as a message with its stops; None where it had to be set aside."""
         path = ""
@@ -295,11 +310,13 @@ class Intake:
             if not os.path.exists(path):
                 self._set_record_aside(reading, record, f"its body {path} is missing")
                 return None
-        try:
-            envelope = unpack(record.envelope)
-        except ValueError as error:
-            self._set_record_aside(reading, record, str(error))
-            return None
+        envelope = record.unpacked
+        if envelope is None:
+            try:
+                envelope = unpack(record.envelope)
+            except ValueError as error:
+                self._set_record_aside(reading, record, str(error))
+                return None
         key = ""
         if record.resend_key != segment.NO_KEY:
             key = record.resend_key.hex()

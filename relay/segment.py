@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from zlib import crc32
 
+from smtpd_core.wire.envelope import Envelope
+
 _MAGIC = b"smtpspool\x01"
 _HEADER = struct.Struct("<10s16sI")
 HEADER_SIZE = _HEADER.size
@@ -42,7 +44,8 @@ NO_KEY = bytes(16)
 
 @dataclass(slots=True)
 class Record:
-    """One message as it lies in a segment. `end` is the offset behind it. `content` is None for a body in a file."""
+    """One message as it lies in a segment. `end` is the offset behind it. `content` is None for a body in a file.
+    `unpacked` is the envelope where it was at hand."""
 
     id: str
     envelope: bytes
@@ -52,6 +55,7 @@ class Record:
     resend_key: bytes
     start: int
     end: int
+    unpacked: Envelope | None = None
 
 
 @dataclass(slots=True)

@@ -31,13 +31,15 @@ class SegmentWriting:
         self._mark = self._between = b""
         self._written = 0
 
-    def append(self, records: Sequence[tuple[bytes, bytes]], size: int) -> None:
-        """Write lead and content of each, `size` bytes in all with their marks. Raises OSError, and then nothing of
-        them is left."""
+    def append(self, records: Sequence[tuple[bytes, bytes]], size: int) -> int:
+        """Write lead and content of each, `size` bytes in all with their marks; the offset of the first. Raises
+        OSError, and then nothing of them is left."""
         try:
             if self._descriptor < 0 or self._written >= self.limit:
                 self._begin()
+            start = self._written
             self._append(records, size)
+            return start
         except OSError as error:
             log.error("spool %s can't append: %s", self._name, error)
             self._cut_back()

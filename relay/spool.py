@@ -24,6 +24,7 @@ from typing import NamedTuple
 from relay import segment
 from relay.disk import Disk
 from relay.envelope_form import pack
+from relay.fresh import Fresh
 from relay.resends import Resends
 from relay.segment_writing import SegmentWriting
 from relay.spool_bodies import keep_body
@@ -59,6 +60,8 @@ class SpoolStopped(OSError):
 
 class _Entry(NamedTuple):
     ticket: Ticket
+    envelope: Envelope
+    packed: bytes
     lead: bytes
     content: bytes | None
     draft: Draft
@@ -101,6 +104,7 @@ class Spool:
         self._resends = resends
         self._clock = clock
         self.figures = Figures()
+        self.fresh: Fresh | None = None  # intake's, where it is in this process
         os.makedirs(self.bodies, mode=0o700, exist_ok=True)
         self.name, self._lock = self._take_name()
         # Room comes back segment by segment, so one may not fill the spool.
@@ -145,13 +149,15 @@ class Spool:
         if self._resends is not None:
             key = self._resends.key_of(envelope, draft)
         # All that may raise comes before the key is in flight: later copies wait for it.
-        lead = segment.lead(draft.id, pack(envelope), draft.trace, draft.size, content, key or segment.NO_KEY)
+        packed = pack(envelope)
+        lead = segment.lead(draft.id, packed, draft.trace, draft.size, content, key or segment.NO_KEY)
         durability = self._durability_of(envelope)
         if self._resends is not None and key and self._resends.is_known(key, draft.id, ticket):
             log.info("m-%s: sent again, and not kept: it is m-%s", draft.id, ticket.value or "one that is being kept")
             draft.close()
             return ticket
-        entry = _Entry(ticket, lead, content, draft, segment.record_size(lead, content), durability, key)
+        size = segment.record_size(lead, content)
+        entry = _Entry(ticket, envelope, packed, lead, content, draft, size, durability, key)
         if self._stopping:
             self._refuse([entry], SpoolStopped(errno.ESHUTDOWN, "the spool is stopped"))
             return ticket
@@ -266,7 +272,7 @@ class Spool:
 
     def _append_and_sync(self, batch: list[_Entry], size: int) -> None:
         try:
-            self._segment.append([(one.lead, one.content or b"") for one in batch], size)
+            start = self._segment.append([(one.lead, one.content or b"") for one in batch], size)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self._room.ran_out()
@@ -275,6 +281,8 @@ class Spool:
         began = self._clock()
         self._segment.sync()
         self.figures.note(len(batch), size, self._clock() - began)
+        if self.fresh is not None:
+            self.fresh.put(self.position.number, _records(batch, start))
 
     def _resolve(self, batch: list[_Entry], level: Durability) -> None:
         tickets = [one.ticket for one in batch if one.durability is level and not one.ticket.is_resolved]
@@ -333,3 +341,16 @@ class Spool:
 
     def _path_of_body(self, entry: _Entry) -> str:
         return body_path(self.directory, self.name, entry.draft.id)
+
+
+def _records(batch: list[_Entry], at: int) -> list[segment.Record]:
+    """The batch as it lies in its segment from offset `at` on."""
+    records = []
+    for one in batch:
+        draft, end = one.draft, at + one.size
+        key = one.key or segment.NO_KEY
+        records.append(
+            segment.Record(draft.id, one.packed, draft.trace, draft.size, one.content, key, at, end, one.envelope)
+        )
+        at = end
+    return records
