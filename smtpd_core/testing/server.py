@@ -12,9 +12,11 @@ Not here: pytest's fixtures (plugin.py), what can go wrong (faults.py).
 
 from __future__ import annotations
 
+import os
 import smtplib
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -75,6 +77,7 @@ class TestServer:
         self.tls = tls
         self.accounts = users
         self.faults = Faults()
+        self._authority_file = ""
         self.inbox = Inbox(self.settle)
         self._sessions = Sessions()
         self._certificates = Certificates("mx.example.test") if tls != "none" else None
@@ -103,6 +106,9 @@ class TestServer:
 
     def stop(self, timeout: float = 5.0) -> bool:
         """Close what is open and end."""
+        path, self._authority_file = self._authority_file, ""
+        if path:
+            os.unlink(path)
         return self.server.stop(timeout)
 
     def reset(self) -> None:
@@ -136,27 +142,38 @@ class TestServer:
             login = f"{quote(first.user_name, safe='')}:{quote(str(first.password), safe='')}@"
         return f"{'smtps' if self.tls == 'implicit' else 'smtp'}://{login}{self.host}:{self.port}"
 
-    def environ(self) -> dict[str, str]:
-        """Settings as environment variables, in the words that frameworks use: EMAIL_* (Django), MAIL_* (Flask)."""
+    def settings(self) -> dict[str, Any]:
+        """Settings in the words of frameworks: EMAIL_* of Django, MAIL_* of Flask-Mail and Flask-Mailman, and SMTP_URL.
+
+        Those that make a framework keep its mail to itself while it is tested are set to send.
+        """
         first = self.accounts[0] if self.accounts else None
         user, password = (first.user_name, str(first.password)) if first else ("", "")
-        starttls = str(self.tls.startswith("starttls"))
-        implicit = str(self.tls == "implicit")
+        starttls, implicit = self.tls.startswith("starttls"), self.tls == "implicit"
         return {
+            "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
             "EMAIL_HOST": self.host,
-            "EMAIL_PORT": str(self.port),
+            "EMAIL_PORT": self.port,
             "EMAIL_HOST_USER": user,
             "EMAIL_HOST_PASSWORD": password,
             "EMAIL_USE_TLS": starttls,
             "EMAIL_USE_SSL": implicit,
+            "MAIL_BACKEND": "smtp",
+            "MAIL_SUPPRESS_SEND": False,
             "MAIL_SERVER": self.host,
-            "MAIL_PORT": str(self.port),
+            "MAIL_PORT": self.port,
             "MAIL_USERNAME": user,
             "MAIL_PASSWORD": password,
             "MAIL_USE_TLS": starttls,
             "MAIL_USE_SSL": implicit,
             "SMTP_URL": self.url,
         }
+
+    def environ(self) -> dict[str, str]:
+        """The same as environment variables; with TLS also SSL_CERT_FILE, by which Python and OpenSSL trust the test
+        authority (and nobody else)."""
+        trust = {"SSL_CERT_FILE": self.authority_file} if self.tls != "none" else {}
+        return {name: str(value) for name, value in self.settings().items()} | trust
 
     def ssl_context(self) -> ssl.SSLContext:
         """A client's context that trusts the test authority and checks host names. ValueError without TLS."""
@@ -168,6 +185,16 @@ class TestServer:
         if self._certificates is None:
             raise ValueError("this server has no TLS; make it with tls='starttls' or tls='implicit'")
         return self._certificates.authority_pem
+
+    @property
+    def authority_file(self) -> str:
+        """The path of a file with it, which is there until stop()."""
+        if not self._authority_file:
+            pem = self.authority_pem.encode()
+            descriptor, self._authority_file = tempfile.mkstemp(suffix=".pem", prefix="test-authority-")
+            with open(descriptor, "wb") as file:
+                file.write(pem)
+        return self._authority_file
 
     def client(self, *, login: bool = True, timeout: float = 5.0, hello: str = "client.test") -> smtplib.SMTP:
         """A connected smtplib client that has done EHLO, TLS and AUTH, as far as the server has them."""

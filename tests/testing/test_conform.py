@@ -40,7 +40,6 @@ def ours() -> Iterator[Target]:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("pair")
-    folder.chmod(0o755)
     paths = (folder / "certificate.pem", folder / "key.pem")
     write_pair(Certificates("localhost").pair("good"), *paths)
     return paths
@@ -129,8 +128,6 @@ def test_aiosmtpd_is_found_to_be_what_it_is(context: ssl.SSLContext, monkeypatch
 @pytest.mark.parametrize(("forbidden", "known"), [("no", POSTFIX | SMUGGLED), ("yes", POSTFIX)])
 def test_postfix_is_found_to_be_what_it_is(forbidden: str, known: set[str], pair: tuple[Path, Path]) -> None:
     certificate, key = pair
-    for folder in list(certificate.parents)[:4]:
-        folder.chmod(folder.stat().st_mode | 0o055)
     with Postfix(
         smtpd_tls_security_level="may",
         smtpd_tls_cert_file=str(certificate),

@@ -29,9 +29,12 @@ def run_pytest(*arguments: str, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("sample", ["django_like", "flask_like"])
-def test_a_sample_suite_passes(sample: str) -> None:
-    assert "4 passed" in run_pytest(str(SAMPLES / sample), folder=SAMPLES / sample)
+@pytest.mark.parametrize(
+    ("sample", "count"), [("django_like", 4), ("flask_like", 4), ("django", 5), ("flask_mail", 2), ("celery", 3)]
+)
+def test_a_sample_suite_passes(sample: str, count: int) -> None:
+    said = run_pytest(str(SAMPLES / sample), folder=SAMPLES / sample)
+    assert f"{count} passed" in said, said
 
 
 def test_eight_workers_never_collide(tmp_path: Path) -> None:
