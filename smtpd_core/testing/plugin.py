@@ -1,13 +1,16 @@
-"""pytest's side of the testing kit: the fixtures `smtpd` and `smtpd_session`, and transcripts of failed tests.
+"""pytest's side of the testing kit: the fixtures smtpd, smtpd_session and smtpd_factory, and transcripts of failed tests.
 
-Options come from the marker (`@pytest.mark.smtpd(tls="starttls", accounts={"ann": "secret"})`) over the ini settings
-smtpd_tls, smtpd_accounts (NAME:PASSWORD, one a line) and smtpd_auth. Each xdist worker has servers of its own.
+Options come from keywords of the factory over the marker (`@pytest.mark.smtpd(tls="starttls", accounts={"ann": "x"})`)
+over the ini settings. Each xdist worker has servers of its own.
+Rule: pytest imports this module at every start, in every project of its environment; so it imports nothing of ours.
 Thread: pytest's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import ast
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +20,22 @@ if TYPE_CHECKING:
 
 _SERVERS = pytest.StashKey[list["TestServer"]]()
 
+# Ini settings that are an option of TestServer under the same name; the others are in smtpd_options.
+_PLAIN = {
+    "tls": "TLS of the smtpd fixtures: none, starttls, starttls-required, implicit",
+    "certificate": "their certificate: good, expired, wrong-host, untrusted, self-signed, ...",
+    "auth": "whether clients log in: off, offered, required",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addini("smtpd_tls", "TLS of the smtpd fixtures: none, starttls, starttls-required, implicit", default="")
+    for name, meaning in _PLAIN.items():
+        parser.addini(f"smtpd_{name}", meaning, default="")
     parser.addini("smtpd_accounts", "accounts of the smtpd fixtures, NAME:PASSWORD a line", type="linelist")
-    parser.addini("smtpd_auth", "whether clients log in: off, offered, required", default="")
+    parser.addini("smtpd_without", "extensions that their EHLO does not show", type="args")
+    parser.addini(
+        "smtpd_options", "other options of smtpd_core.testing.TestServer, NAME = VALUE a line", type="linelist"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,16 +43,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def options_of(config: pytest.Config) -> dict[str, Any]:
-    """What the ini file says."""
-    found: dict[str, Any] = {}
-    if config.getini("smtpd_tls"):
-        found["tls"] = config.getini("smtpd_tls")
-    if config.getini("smtpd_auth"):
-        found["auth"] = config.getini("smtpd_auth")
-    accounts = dict(line.partition(":")[::2] for line in config.getini("smtpd_accounts"))
+    """What the ini file says. UsageError names a line that is wrong."""
+    found: dict[str, Any] = {name: value for name in _PLAIN if (value := config.getini(f"smtpd_{name}"))}
+    accounts = dict(_pair("smtpd_accounts", line, ":") for line in config.getini("smtpd_accounts"))
     if accounts:
         found["accounts"] = accounts
+    if without := config.getini("smtpd_without"):
+        found["without"] = without
+    for line in config.getini("smtpd_options"):
+        name, value = _pair("smtpd_options", line, "=")
+        try:
+            found[name.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            raise pytest.UsageError(
+                f"smtpd_options: {line!r}: {value.strip()!r} is no value as Python writes it"
+            ) from None
     return found
+
+
+def _pair(setting: str, line: str, between: str) -> tuple[str, str]:
+    name, found, value = line.partition(between)
+    if not found:
+        raise pytest.UsageError(f"{setting}: {line!r}: NAME{between}VALUE is due")
+    return name, value
 
 
 def marked(item: pytest.Item) -> dict[str, Any]:
@@ -52,13 +79,25 @@ def marked(item: pytest.Item) -> dict[str, Any]:
 
 
 @pytest.fixture
-def smtpd(request: pytest.FixtureRequest) -> Iterator[TestServer]:
-    """A server for this test alone, on a free port; gone when the test ends."""
+def smtpd_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., TestServer]]:
+    """smtpd_factory(**options): one more server for this test, started; gone when the test ends."""
     from smtpd_core.testing.server import TestServer
 
-    with TestServer(**(options_of(request.config) | marked(request.node))) as server:
-        request.node.stash.setdefault(_SERVERS, []).append(server)
-        yield server
+    given = options_of(request.config) | marked(request.node)
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> TestServer:
+            server = stack.enter_context(TestServer(**(given | options)))
+            request.node.stash.setdefault(_SERVERS, []).append(server)
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def smtpd(smtpd_factory: Callable[..., TestServer]) -> TestServer:
+    """A server for this test alone, on a free port; gone when the test ends."""
+    return smtpd_factory()
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +123,7 @@ def smtpd_session(request: pytest.FixtureRequest, smtpd_session_server: TestServ
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test's report has the dialogues of its server, where a fixture failed too."""
+    """A failed test's report has the dialogues of its servers, where a fixture failed too."""
     report = yield
     if report.failed:
         for server in item.stash.get(_SERVERS, []):

@@ -18,7 +18,8 @@ def environment(smtpd: TestServer, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def worker() -> Iterator[None]:
-    """A worker on the broker in memory."""
+    """A worker on the broker in memory, which it asks often."""
+    tasks.app.conf.broker_transport_options = {"polling_interval": 0.02}
     with start_worker(tasks.app, pool="solo", perform_ping_check=False):
         yield
 
