@@ -1,4 +1,4 @@
-"""pytest's side of the testing kit: the fixtures smtpd, smtpd_session and smtpd_factory, and transcripts of failed tests.
+"""pytest's side of the testing kit: fixtures smtpd, smtpd_session and smtpd_factory, and transcripts of failed tests.
 
 Options come from keywords of the factory over the marker (`@pytest.mark.smtpd(tls="starttls", accounts={"ann": "x"})`)
 over the ini settings. Each xdist worker has servers of its own.
