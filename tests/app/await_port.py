@@ -12,4 +12,4 @@ while True:
     except OSError:
         if time.monotonic() > deadline:
             sys.exit("nobody listens")
-        time.sleep(0.02)
+        time.sleep(0.02)  # what listens is another program

@@ -48,7 +48,7 @@ class DaemonProcess:
         while "listening " not in (said := self.output.read_text()) or not said.endswith("\n"):
             assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log.read_text()}"
             assert time.monotonic() < deadline, "it does not come up"
-            time.sleep(0.01)
+            time.sleep(0.01)  # another process's words
         lines = [line.split() for line in said.splitlines() if line.startswith("listening ")]
         self.listening = [(words[1], words[2]) for words in lines]
 
@@ -96,7 +96,7 @@ class DaemonProcess:
             assert time.monotonic() < deadline, (
                 f"{len(found)} of {count} messages came:\n{self.log.read_text()[-3000:]}"
             )
-            time.sleep(0.02)
+            time.sleep(0.02)  # another process's folder
         return found
 
     def wait_for_log(self, text: str, timeout: float = 60.0) -> str:
@@ -107,7 +107,7 @@ class DaemonProcess:
                 if text in line:
                     return line
             assert time.monotonic() < deadline, f"the log does not say {text!r}:\n{self.log.read_text()[-3000:]}"
-            time.sleep(0.02)
+            time.sleep(0.02)  # another process's log
 
 
 def content_of(message: bytes) -> bytes:

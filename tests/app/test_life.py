@@ -186,7 +186,7 @@ def wait_until(holds: Callable[[], bool], daemon: DaemonProcess) -> None:
     deadline = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < deadline, daemon.log.read_text()
-        time.sleep(0.02)
+        time.sleep(0.02)  # facts of another process
 
 
 def test_it_misbehaves_as_it_is_told(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_reload_under_load_drops_no_session(tmp_path: Path) -> None:
         sending = [clients.submit(send, number) for number in range(8)]
         while not all(one.done() for one in sending):
             daemon.signal(signal.SIGHUP)
-            time.sleep(0.05)
+            time.sleep(0.05)  # how often it is told to reload
         assert sum(one.result() for one in sending) == 320
         daemon.wait_for(320)
         assert "refused" not in daemon.log.read_text()

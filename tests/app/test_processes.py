@@ -42,8 +42,9 @@ def receive(ward):
     if os.path.exists(sys.argv[1]):
         return 1
     while os.path.exists(sys.argv[1] + ".slow"):
-        time.sleep(0.02)
+        time.sleep(0.02)  # until the test takes the file away
     club = Club()
+    club.on_block = lambda: print("BLOCKED", flush=True)
     engine = Engine([door], lambda *facts: Who(club, facts[0], facts[2]), listeners=listeners)
     engine.start()
     ward.is_ready()
@@ -91,7 +92,7 @@ class Served:
         ends = time.monotonic() + 60
         while len(self.children()) != count:
             assert time.monotonic() < ends, f"{self.children()}: {count} are due"
-            time.sleep(0.02)
+            time.sleep(0.02)  # another process's children
 
     def everybody(self, wanted: int, besides: frozenset[int] = frozenset()) -> set[int]:
         """Ask until `wanted` processes that are not `besides` have answered."""
@@ -154,7 +155,7 @@ def test_hup_replaces_the_receivers_and_closes_no_session(served):
     ends = time.monotonic() + 60
     while any(os.path.exists(f"/proc/{process}") for process in old):
         assert time.monotonic() < ends
-        time.sleep(0.02)
+        time.sleep(0.02)  # processes that are not ours to wait for
 
 
 def test_hup_twice_leaves_one_successor_for_each_receiver(served):
@@ -239,7 +240,7 @@ def test_a_second_term_ends_at_once(served):
     with Client(served.address) as client:
         assert client.ask("x") == "250 x"
         client.send("BLOCK 30")
-        time.sleep(0.1)
+        assert served.hear() == "BLOCKED"
         served.process.send_signal(signal.SIGTERM)
         assert served.hear() == "STOPPING=1"
         began = time.monotonic()

@@ -10,6 +10,7 @@ import signal
 import smtplib
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,12 +33,29 @@ def letter(number: int, dice: random.Random) -> bytes:
     return b"\r\n".join(lines) + b"\r\n"
 
 
-def send_all(address: tuple[str, int], letters: dict[int, bytes], promised: dict[int, bytes]) -> None:
+class Promised(dict[int, bytes]):
+    """Letters that got their 250, by number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._noted = threading.Condition()
+
+    def note(self, number: int, content: bytes) -> None:
+        with self._noted:
+            self[number] = content
+            self._noted.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self._noted:
+            assert self._noted.wait_for(lambda: len(self) >= count, 60), f"{len(self)} of {count} were promised"
+
+
+def send_all(address: tuple[str, int], letters: dict[int, bytes], promised: Promised) -> None:
     """One client: what got its 250 is noted. Ends where the server does."""
     with contextlib.suppress(OSError, smtplib.SMTPException), smtplib.SMTP(*address, timeout=20) as client:
         for number, content in letters.items():
             client.sendmail("ann@example.test", [f"bob{number}@example.test"], content, mail_options=["BODY=8BITMIME"])
-            promised[number] = content
+            promised.note(number, content)
 
 
 def by_number(files: list[Path]) -> dict[int, list[bytes]]:
@@ -61,7 +79,7 @@ def letters(count: int) -> list[dict[int, bytes]]:
 
 def test_a_thousand_messages_from_twenty_clients_lie_in_the_maildir_byte_for_byte(tmp_path: Path) -> None:
     shares = letters(1000)
-    promised: dict[int, bytes] = {}
+    promised = Promised()
     with DaemonProcess(tmp_path / "state") as daemon:
         with ThreadPoolExecutor(CLIENTS) as clients:
             list(clients.map(lambda share: send_all(daemon.address, share, promised), shares))
@@ -74,22 +92,20 @@ def test_a_thousand_messages_from_twenty_clients_lie_in_the_maildir_byte_for_byt
 @pytest.mark.parametrize("after", [0.15, 0.4])
 def test_what_got_its_250_is_delivered_after_a_kill(tmp_path: Path, after: float) -> None:
     shares = letters(3000)
-    promised: dict[int, bytes] = {}
+    promised = Promised()
     daemon = DaemonProcess(tmp_path / "state")
     daemon.start()
     with ThreadPoolExecutor(CLIENTS) as clients:
         for share in shares:
             clients.submit(send_all, daemon.address, share, promised)
-        deadline = time.monotonic() + 10
-        while len(promised) < 50 and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(after)
+        promised.wait_for(50)
+        time.sleep(after)  # the instant is the case
         daemon.kill()
     assert 50 <= len(promised) < 3000
     with daemon:
         deadline = time.monotonic() + 20
         while promised.keys() - (found := by_number(daemon.mails())).keys() and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.05)  # another process's folder
         assert daemon.stop() == 0
     assert not promised.keys() - found.keys()
     sent = {number: content for share in shares for number, content in share.items()}
@@ -100,7 +116,7 @@ def test_what_got_its_250_is_delivered_after_a_kill(tmp_path: Path, after: float
 
 def test_mail_for_a_smart_host_arrives_there_byte_for_byte(tmp_path: Path) -> None:
     shares = letters(60)
-    promised: dict[int, bytes] = {}
+    promised = Promised()
     with (
         DaemonProcess(tmp_path / "second") as second,
         DaemonProcess(tmp_path / "first", "--smarthost", second.text) as first,
@@ -115,15 +131,13 @@ def test_mail_for_a_smart_host_arrives_there_byte_for_byte(tmp_path: Path) -> No
 
 def test_term_drains_what_is_under_way(tmp_path: Path) -> None:
     shares = letters(2000)
-    promised: dict[int, bytes] = {}
+    promised = Promised()
     daemon = DaemonProcess(tmp_path / "state")
     daemon.start()
     with ThreadPoolExecutor(CLIENTS) as clients:
         for share in shares:
             clients.submit(send_all, daemon.address, share, promised)
-        deadline = time.monotonic() + 10
-        while len(promised) < 100 and time.monotonic() < deadline:
-            time.sleep(0.005)
+        promised.wait_for(100)
         assert daemon.stop() == 0
     assert len(promised) >= 100
     with daemon:
@@ -211,7 +225,7 @@ def test_two_receiving_processes_lose_and_double_nothing(tmp_path: Path) -> None
     config = tmp_path / "smtpd.toml"
     config.write_text("[threads]\nprocesses = 2\n")
     shares = letters(400)
-    promised: dict[int, bytes] = {}
+    promised = Promised()
     with DaemonProcess(tmp_path / "state", "--config", str(config)) as daemon:
         with ThreadPoolExecutor(CLIENTS) as clients:
             sending = [clients.submit(send_all, daemon.address, share, promised) for share in shares]

@@ -44,7 +44,7 @@ def wait_until(fact: Callable[[], bool], timeout: float = 60.0) -> None:
     ends = time.monotonic() + timeout
     while not fact():
         assert time.monotonic() < ends, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(0.02)  # facts of other processes
 
 
 def send(daemon: DaemonProcess, number: int) -> None:
@@ -70,10 +70,7 @@ def test_a_killed_child_is_replaced_and_nothing_promised_is_lost(tmp_path: Path)
                 send(daemon, promised)
                 promised += 1
             os.kill(victim, signal.SIGKILL)
-            ends = time.monotonic() + 60
-            while victim in children(daemon) or len(children(daemon)) < 3:
-                assert time.monotonic() < ends
-                time.sleep(0.05)
+            wait_until(lambda victim=victim: victim not in children(daemon) and len(children(daemon)) >= 3)
         assert len(daemon.wait_for(promised)) == promised
 
 
@@ -109,9 +106,13 @@ def test_receivers_killed_under_load_lose_their_open_sessions_and_no_mail(tmp_pa
         for one in working:
             one.result(60)  # nothing else went wrong
         assert len(lost) <= 3 * 4, lost
-        daemon.wait_for(len(promised), timeout=60)
-        text = b"".join(mail.read_bytes() for mail in daemon.mails()).decode()
-        assert [token for token in promised if token not in text] == []
+
+        def has_come() -> bool:
+            """All that was promised; what was lost may have come too, so that a count tells nothing."""
+            text = b"".join(mail.read_bytes() for mail in daemon.mails()).decode()
+            return all(token in text for token in promised)
+
+        wait_until(has_come)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins no process")
@@ -133,13 +134,7 @@ def test_hup_replaces_the_receivers_and_mail_goes_on(tmp_path: Path) -> None:
         with smtplib.SMTP(*daemon.address, timeout=20) as session:
             session.ehlo("probe.test")
             daemon.process.send_signal(signal.SIGHUP)
-            ends = time.monotonic() + 60
-            while len(set(children(daemon)) - old) < 2:
-                assert time.monotonic() < ends
-                time.sleep(0.05)
+            wait_until(lambda: len(set(children(daemon)) - old) >= 2)
             send(daemon, 1)
         assert len(daemon.wait_for(1)) == 1
-        ends = time.monotonic() + 60
-        while len(set(children(daemon)) & old) > 1:  # the relay reloads in place
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        wait_until(lambda: len(set(children(daemon)) & old) <= 1)  # the relay reloads in place

@@ -170,7 +170,7 @@ def wait_until_delivered(state: Path, seconds: float) -> None:
         told = subprocess.run(words, capture_output=True, text=True).stdout
         if '"messages": 0,' in told and not list((state / "spool" / "bodies").iterdir()):
             return
-        time.sleep(0.2)
+        time.sleep(0.2)  # another process's queue
 
 
 def run(state: Path, rounds: int, seed: int, options: list[str]) -> Verdict:

@@ -181,7 +181,7 @@ class Echo:
             if club.on_block is not None:
                 club.on_block()
             if seconds:
-                time.sleep(seconds)
+                time.sleep(seconds)  # the hook that blocks
         finally:
             club.note(lambda: setattr(club, "running", club.running - 1))
 

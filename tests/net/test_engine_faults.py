@@ -16,6 +16,7 @@ import pytest
 from smtpd_core.net import Guard, GuardSettings, Timeouts
 from smtpd_core.net.poller import EpollPoller, SelectorPoller
 from tests.net.echo import Client, Club, serving
+from tests.support.told import told_to_the_log
 
 POLLERS = pytest.mark.parametrize("poller", [EpollPoller, SelectorPoller])
 
@@ -149,7 +150,7 @@ def test_content_above_the_minimum_rate_goes_on():
         while time.monotonic() < ends:
             client.socket.sendall(b"x" * 999 + b"\n")
             sent += 999
-            time.sleep(0.02)
+            time.sleep(0.02)  # the pace of this client
         assert client.ask(".") == f"250 {sent}"
 
 
@@ -215,9 +216,9 @@ def test_a_client_that_talks_before_a_ticket_is_resolved_costs_no_spinning(polle
         client.send("TICKET")
         club.wait_until(lambda: bool(club.tickets))
         client.send("next")
-        time.sleep(0.1)
+        time.sleep(0.1)  # the poll reports what came
         before = time.process_time()
-        time.sleep(0.3)
+        time.sleep(0.3)  # long enough for a spin to show
         assert time.process_time() - before < 0.1
         club.tickets[0].resolve()
         assert client.read() == "250 kept"
@@ -282,18 +283,16 @@ def test_without_descriptors_accepting_pauses_and_recovers(caplog):
                     blockers.append(os.open("/dev/null", os.O_RDONLY))
             except OSError:
                 pass
-            with caplog.at_level(logging.ERROR):
+            with caplog.at_level(logging.ERROR), told_to_the_log() as told:
                 for sock in waiting:
                     sock.connect(engine.addresses[0])
-                ends = time.monotonic() + 10
-                while "no descriptor" not in caplog.text and time.monotonic() < ends:
-                    time.sleep(0.01)
+                told.wait_for("no descriptor")
             # One leaves: its two descriptors let two in, and the third one finds none again, which is not told again.
             early.close()
             assert all(select.select([sock], [], [], 20)[0] for sock in waiting[:2])
             ends = time.monotonic() + 10
             while engine._reactor.accepting._is_accepting and time.monotonic() < ends:
-                time.sleep(0.01)
+                time.sleep(0.01)  # that it finds none again is told to nobody
             assert caplog.text.count("no descriptor") == 1
         finally:
             for descriptor in blockers:
@@ -337,7 +336,7 @@ def test_a_ticket_that_is_late_is_withdrawn_and_one_that_was_taken_is_waited_for
         client.send("TICKET")
         club.wait_until(lambda: len(club.tickets) == 2)
         assert club.tickets[1].take()
-        time.sleep(0.6)
+        time.sleep(0.6)  # twice the deadline
         club.tickets[1].resolve()
         assert client.read() == "250 kept"
 

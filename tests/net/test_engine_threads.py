@@ -255,7 +255,7 @@ def test_an_idle_server_is_still():
         ends = time.monotonic() + 10
         while True:
             before = switches(threads)
-            time.sleep(1.0)
+            time.sleep(1.0)  # a second in which nothing should run
             if switches(threads) == before or time.monotonic() > ends:
                 break
         assert switches(threads) == before

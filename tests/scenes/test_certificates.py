@@ -117,7 +117,7 @@ def test_two_thousand_stalled_handshakes_delay_nobody_and_end_at_their_deadline(
 def wait_for_none(server: SmtpServer) -> bool:
     until = time.monotonic() + 10
     while server.connection_count and time.monotonic() < until:
-        time.sleep(0.01)
+        time.sleep(0.01)  # the count goes down behind the last hook, and tells nobody
     return server.connection_count == 0
 
 
@@ -151,7 +151,7 @@ users = "any"
         limit = time.monotonic() + 30
         while words not in daemon.log.read_text():
             assert time.monotonic() < limit, daemon.log.read_text()
-            time.sleep(0.01)
+            time.sleep(0.01)  # another process's log
 
     with DaemonProcess(tmp_path / "state", "--config", str(config), listen="") as daemon:
         assert shown(daemon) == serial(first)

@@ -170,7 +170,7 @@ def test_a_slow_store_delays_nobody_who_does_not_log_in(serve: Callable[..., Smt
         with lock:
             in_store += 1
             most = max(most, in_store)
-        time.sleep(1)
+        time.sleep(1)  # a store that takes its time
         with lock:
             in_store -= 1
         return True

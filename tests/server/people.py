@@ -82,6 +82,12 @@ class Memory:
         self.tickets: list[Ticket] = []
         self.room: Reply | None = None
         self.trouble: Exception | None = None
+        self._handed_in = threading.Condition()
+
+    def wait_for(self, count: int, timeout: float = 20.0) -> None:
+        """Until so many messages were handed in."""
+        with self._handed_in:
+            assert self._handed_in.wait_for(lambda: len(self.tickets) >= count, timeout), f"{len(self.tickets)} came"
 
     def has_room(self) -> Reply | None:
         return self.room
@@ -94,7 +100,9 @@ class Memory:
             self.kept.append((envelope, draft.trace + file.read()))
         draft.close()
         ticket = Ticket()
-        self.tickets.append(ticket)
+        with self._handed_in:
+            self.tickets.append(ticket)
+            self._handed_in.notify_all()
         if not self.slow:
             ticket.resolve(self.trouble)
         return ticket
