@@ -100,6 +100,6 @@ def _row(played: Played) -> str:
     step = played.step
     replies = " / ".join(played.replies)
     if played.is_same:
-        return f"same     {step.shown}: {' '.join(step.codes)}"
+        return f"same     {step.shown}: {' '.join(step.codes) or 'no reply is due'}"
     said = replies + (f" ({played.why})" if replies and played.why else played.why)
     return f"differs  {step.shown}: recorded {' / '.join(step.replies) or 'no reply'}; here {said or 'no reply'}"

@@ -2,7 +2,8 @@
 
 A transcript is what smtpd.transcript, a failed test's report, the debug log or `send --verbose` show: lines with "C: "
 and "S: ", whatever stands before those. Sessions of a debug log are told apart by their ids, others by their
-"-- connect". Content is not recorded: "-- content N octets" becomes N octets of text.
+"-- connect". Content is not recorded: "-- content N octets" becomes N octets of text, and what a client's own record
+leaves out becomes a short one.
 Not here: playing (replay.py).
 """
 
@@ -10,12 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _LINE = re.compile(r"(?:^|\s)(?:(?P<side>[CS]): ?(?P<text>.*)|-- (?P<note>connect|tls|content)\b ?(?P<more>.*))$")
 _SESSION = re.compile(r"\bs-[0-9A-Za-z-]+")
 _CHUNK = re.compile(r"BDAT +(\d{1,9})(?: |$)", re.IGNORECASE)
 _MASKED = "****"
+
+# Octets of a content of which nothing was recorded.
+_UNKNOWN = 40
 
 # Mechanisms that can be played with a name and a password; channel binding is left out.
 _BY_PASSWORD = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256")
@@ -105,7 +109,7 @@ def _steps(said: list[_Said]) -> Iterator[Step]:
         replies = tuple(one.text for one in said[at:end] if one.text[3:4] != "-")
         if mechanism:
             replies = tuple(one for one in replies if not one.startswith("334"))
-        yield Step(shown, octets, replies, mechanism, is_content)
+        yield from _with_content(Step(shown, octets, replies, mechanism, is_content))
         if end == len(said):
             return
         line = said[end]
@@ -123,6 +127,16 @@ def _steps(said: list[_Said]) -> Iterator[Step]:
             chunk = _CHUNK.match(line.text)
             shown = line.text
             octets = line.text.encode() + b"\r\n" + (_text(int(chunk[1])) if chunk else b"")
+
+
+def _with_content(step: Step) -> Iterator[Step]:
+    """The step; where replies came behind a 354 the client, whose own record this is, had sent content."""
+    at = next((n for n, one in enumerate(step.replies[:-1], 1) if one.startswith("354")), 0)
+    if not at:
+        yield step
+        return
+    yield replace(step, replies=step.replies[:at])
+    yield Step("(content, not recorded)", _text(_UNKNOWN) + b".\r\n", step.replies[at:], is_content=True)
 
 
 def _login(said: list[_Said], at: int) -> tuple[str, int] | None:

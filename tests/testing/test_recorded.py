@@ -52,6 +52,13 @@ def test_a_login_that_is_not_masked_is_played_as_it_stands() -> None:
     assert shown("S: 220 x\nC: AUTH PLAIN AGEAYg==\nS: 535 no")[1] == ("AUTH PLAIN AGEAYg==", "535")
 
 
+def test_content_that_a_client_did_not_record_is_put_in_its_place() -> None:
+    text = (
+        "C: MAIL FROM:<>\nC: RCPT TO:<a@a.test>\nC: DATA\nS: 250 x\nS: 250 x\nS: 354 x\nS: 250 kept\nC: QUIT\nS: 221 x"
+    )
+    assert shown(text)[3:] == [("DATA", "250 250 354"), ("(content, not recorded)", "250"), ("QUIT", "221")]
+
+
 @pytest.mark.parametrize("count", [0, 2, 3, 22, 23, 24, 95, 96, 97, 1000])
 def test_content_is_as_long_as_it_was(count: int) -> None:
     (session,) = recorded(["S: 354 x", f"-- content {count} octets", "S: 250 x"])
