@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from certs.trouble import CertificateError
 from smtpd_core.accounts.extras import ExtraMissing
+from smtpd_core.app import core_dumps
 from smtpd_core.app.build import Daemon, complete
 from smtpd_core.app.cmd_check import refuse
 from smtpd_core.app.first_mail import how_to_send
@@ -66,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
         daemon.bind()
         with pid_file(settings.pid_file):
             drop_privileges(settings)
+            if not settings.core_dumps:
+                core_dumps.forbid()
             if settings.threads.processes > 1:
                 return Several(daemon, lambda: fitted(settings_of(options), name), lambda: _announce(daemon)).run()
             writer = start_log(settings.log)

@@ -313,6 +313,12 @@ class Settings:
     group: str = setting("", "and as this group; empty: the user's", restart=True)
     pid_file: str = setting("", "a file for the number of the process; empty: none", restart=True)
     umask: str = setting("077", "of all that is made, in octal", restart=True)
+    core_dumps: bool = setting(
+        False,
+        "whether the system may write a core file of this process, which would hold keys and passwords (on Linux also"
+        " whether other processes of its user may look into its memory)",
+        restart=True,
+    )
     threads: Threads = setting(Threads, "threads and processes")
     listener: tuple[Listener, ...] = setting((), "where to listen")
     limits: Limits = setting(Limits, "what a client may do")

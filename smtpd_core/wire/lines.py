@@ -106,8 +106,10 @@ def _unreadable(p: ServerProtocol, line: bytes, reply: Reply) -> Event | None:
 def read_response(p: ServerProtocol) -> bytes | Event | Waiting | None:
     """One line of an AUTH exchange, without its CRLF; or what happened instead."""
     line = _odd_line(p, MAX_SASL)
-    if isinstance(line, bytes) and p.observer is not None:
-        p.observer.command("****")
+    if isinstance(line, bytes):
+        p.forget_what_was_read()
+        if p.observer is not None:
+            p.observer.command("****")
     return line
 
 

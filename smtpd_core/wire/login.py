@@ -47,6 +47,7 @@ class Login:
 def auth(p: ServerProtocol, argument: str) -> Event | None:
     # 1 not offered here, 2 twice, 3 syntax, 4 unknown mechanism, 5 not without TLS, 6 initial response
     settings = p.settings
+    p.forget_what_was_read()
     if not settings.mechanisms:
         return p.complain(replies.not_implemented_502)
     if p.identity:

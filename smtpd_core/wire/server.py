@@ -309,6 +309,12 @@ class ServerProtocol:
     def take_response(self) -> bytes | Event | Waiting | None:
         return lines.read_response(self)
 
+    def forget_what_was_read(self) -> None:
+        """A secret was in it: nothing of it stays behind while its judgement, or a delay, takes time."""
+        self._data = self._data[self._at :]
+        self._scanned -= self._at
+        self._at = 0
+
     def _end(self) -> None:
         self.phase = Phase.ENDED
         self.verdict = None
