@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Session,
         SmtpServer,
         Transaction,
+        WithheldError,
     )
     from smtpd_core.threads import Ticket
     from smtpd_core.wire.envelope import Envelope, MailParameters, Origin, Recipient
@@ -31,7 +32,7 @@ else:
             "smtpd_core.draft": "Draft",
             "smtpd_core.net": "Guard GuardSettings ListenerSettings Timeouts",
             "smtpd_core.server": (
-                "Accept Handler Keeping Login Message Redirect Refuse Session SmtpServer Transaction"
+                "Accept Handler Keeping Login Message Redirect Refuse Session SmtpServer Transaction WithheldError"
             ),
             "smtpd_core.threads": "Ticket",
             "smtpd_core.wire.envelope": "Envelope MailParameters Origin Recipient",
@@ -68,4 +69,5 @@ __all__ = [
     "Timeouts",
     "Transaction",
     "UserAccount",
+    "WithheldError",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from smtpd_core.accounts.store import Account, StoreUnavailable
+from smtpd_core.accounts.store import Account, StoreUnavailable, unavailable
 
 
 class CallableStore:
@@ -26,7 +26,7 @@ class CallableStore:
             raise
         except Exception as error:
             # The cause is not chained: a traceback of the function's locals could hold the password.
-            raise StoreUnavailable(f"the account function raised {type(error).__name__}") from None
+            raise unavailable(f"the account function raised {type(error).__name__}") from None
         if isinstance(answer, Account):
             return answer
         if isinstance(answer, str):

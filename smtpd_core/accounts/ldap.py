@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from smtpd_core.accounts.extras import needed
-from smtpd_core.accounts.store import Account, StoreUnavailable
+from smtpd_core.accounts.store import Account, unavailable
 from smtpd_core.wire.sasl.prep import opaque_string, user_name
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ class LdapStore:
 
         found = self._asked(search)
         if len(found) > 1:
-            raise StoreUnavailable(f"{self.settings.url}: the filter finds {len(found)} entries for one user")
+            raise unavailable(f"{self.settings.url}: the filter finds {len(found)} entries for one user")
         entry = found[0] if found else None
         # Directories match regardless of case; where case counts here, the name must be the directory's own.
         if entry is not None and not self.case_insensitive and user not in map(str, entry.get(self.settings.name, [])):
@@ -185,7 +185,7 @@ class LdapStore:
         try:
             return ask()
         except self._errors.LDAPError as error:
-            raise StoreUnavailable(f"{self.settings.url}: {type(error).__name__}") from None
+            raise unavailable(f"{self.settings.url}: {type(error).__name__}") from None
 
     def _account(self, entry: Any, user: str) -> Account:
         addresses = _values(entry, self.settings.email)

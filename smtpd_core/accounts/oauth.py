@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from smtpd_core.accounts.extras import needed
-from smtpd_core.accounts.store import Account, StoreUnavailable
+from smtpd_core.accounts.store import Account, StoreUnavailable, unavailable
 from smtpd_core.threads import Lock
 from smtpd_core.wire.sasl.prep import user_name
 
@@ -197,7 +197,7 @@ class LocalJwt:
                 self._keys = {str(key.key_id or ""): key for key in told.keys}
             except self._jwt.PyJWTError:
                 if known is None:
-                    raise StoreUnavailable("the authority's keys can't be read") from None
+                    raise unavailable("the authority's keys can't be read") from None
                 return known
             except StoreUnavailable:
                 if known is None:
@@ -207,7 +207,7 @@ class LocalJwt:
                 self._is_fetching = False
             known = self._known(kid)
         if known is None and (self._is_fetching or not self._keys):
-            raise StoreUnavailable("the authority's keys are not here yet")
+            raise unavailable("the authority's keys are not here yet")
         return known
 
     def _known(self, kid: str) -> Any:
@@ -256,13 +256,13 @@ class _Fetcher:
             finally:
                 answer.release_conn()
         except self._http.exceptions.HTTPError as error:
-            raise StoreUnavailable(f"{self._shown}: {type(error).__name__}") from None
+            raise unavailable(f"{self._shown}: {type(error).__name__}") from None
         if answer.status != 200 or len(content) > MAX_ANSWER:
-            raise StoreUnavailable(f"{self._shown}: HTTP status {answer.status}, {len(content)} bytes")
+            raise unavailable(f"{self._shown}: HTTP status {answer.status}, {len(content)} bytes")
         try:
             told = json.loads(content)
         except ValueError:
             told = None
         if not isinstance(told, dict):
-            raise StoreUnavailable(f"{self._shown}: the answer is not a JSON object")
+            raise unavailable(f"{self._shown}: the answer is not a JSON object")
         return told

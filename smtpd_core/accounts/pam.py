@@ -8,7 +8,7 @@ from __future__ import annotations
 import pwd
 
 from smtpd_core.accounts.extras import needed
-from smtpd_core.accounts.store import Account, StoreUnavailable
+from smtpd_core.accounts.store import Account, unavailable
 from smtpd_core.wire.sasl.prep import opaque_string, user_name
 
 # Answers that mean "this user may not come in", as Linux-PAM and OpenPAM number them in common: PERM_DENIED, AUTH_ERR,
@@ -49,7 +49,7 @@ class PamStore:
         except self._pam.PAMError as error:
             if error.errno in _REFUSALS.values():
                 return None
-            raise StoreUnavailable(f"PAM service {self.service}: error {error.errno}") from None
+            raise unavailable(f"PAM service {self.service}: error {error.errno}") from None
         return Account(key)
 
     def secret(self, user: str, kind: str) -> object | None:

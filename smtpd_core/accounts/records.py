@@ -16,7 +16,7 @@ from hashlib import blake2b
 from smtpd_core.accounts import entry as entries
 from smtpd_core.accounts import hashing
 from smtpd_core.accounts.entry import Entry
-from smtpd_core.accounts.store import Account, StoreUnavailable
+from smtpd_core.accounts.store import Account, StoreUnavailable, unavailable
 from smtpd_core.wire.sasl.prep import user_name
 from smtpd_core.wire.sasl.verifier import DEFAULT_ITERATIONS, HASHES, ScramVerifier, Stranger, make_verifier
 
@@ -65,7 +65,7 @@ class RecordStore(ABC):
         try:
             matched = entries.fits(found, password)
         except hashing.HashUnusable as reason:
-            raise StoreUnavailable(f"account {found.account.user_name!r}: {reason}") from None
+            raise unavailable(f"account {found.account.user_name!r}: {reason}") from None
         if matched is None:
             return None
         if self.renews:
@@ -88,7 +88,7 @@ class RecordStore(ABC):
                 make_verifier("nobody", kind)  # what the look-up of a user with a clear password costs
             return self._stranger(user, kind)
         except hashing.HashUnusable as reason:
-            raise StoreUnavailable(f"account {user!r}: {reason}") from None
+            raise unavailable(f"account {user!r}: {reason}") from None
 
     def account(self, user: str) -> Account | None:
         found = self.find(user)

@@ -6,15 +6,25 @@ bounds how many at a time), and says "the back end failed" by raising StoreUnava
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from smtpd_core.accounts.entry import Entry
 
+log = logging.getLogger(__name__)
+
 
 class StoreUnavailable(Exception):
-    """The back end did not answer; the client sees 454 4.7.0."""
+    """The back end did not answer; the client sees 454 4.7.0. The server neither logs nor sends its words, which may
+    be a driver's and quote anything: a store that has something to say to the operator logs it by itself."""
+
+
+def unavailable(reason: str) -> StoreUnavailable:
+    """For the stores here, which choose their words: the exception, with its reason in the log."""
+    log.warning("account store: %s", reason)
+    return StoreUnavailable(reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from smtpd_core.server.message import Message
 from smtpd_core.server.server import SmtpServer
 from smtpd_core.server.session import Session, Transaction
 from smtpd_core.server.verdicts import Accept, Redirect, Refuse
+from smtpd_core.server.withheld import WithheldError
 
 __all__ = [
     "Accept",
@@ -19,4 +20,5 @@ __all__ = [
     "Session",
     "SmtpServer",
     "Transaction",
+    "WithheldError",
 ]

@@ -80,6 +80,9 @@ _WAITING_FOR = {
 
 _NO_SLOT: Final = Wish.NEED_SLOT
 
+# Hooks that are shown what a client sends in AUTH, beside on_authenticate: raw bytes, and a verb AUTH of the program's.
+_SEE_SECRETS = frozenset({"on_read_connection", "AUTH"})
+
 
 class Dialogue:
     """Implements smtpd_core.net.conversation.Conversation."""
@@ -161,9 +164,10 @@ class Dialogue:
         try:
             return self._advance(turn)
         except Exception as error:  # a mistake of ours: what is owed goes out, and the client hears of it
+            in_login = self.protocol.phase is Phase.LOGIN
             self._event = None
             self.protocol.say_and_end(replies.accept_failed_421)
-            self.house.report(self.session, "the dialogue", error)
+            self.house.report(self.session, "the dialogue", error, secret=in_login)
             return Wish.CLOSE
 
     def _advance(self, turn: Turn) -> Wish | WaitFor | Pause:
@@ -295,7 +299,7 @@ class Dialogue:
         try:
             hook.function(self.session, *arguments)
         except BaseException as error:  # sys.exit() in a hook ends neither a thread of ours nor the session
-            self.house.report(self.session, hook.name, error)
+            self.house.report(self.session, hook.name, error, secret=hook.name in _SEE_SECRETS)
         finally:
             turn.leave(hook.meter)
         return True
@@ -307,7 +311,7 @@ class Dialogue:
         try:
             return hook.function(self.session, *arguments)
         except BaseException as error:
-            self.house.report(self.session, hook.name, error)
+            self.house.report(self.session, hook.name, error, secret=hook.name in _SEE_SECRETS)
             return failure
         finally:
             turn.leave(hook.meter)
@@ -322,7 +326,8 @@ class Dialogue:
             return True, said_instead(verdict, usual)
         if isinstance(verdict, Refuse):
             return False, verdict.reply
-        error = TypeError(f"{hook.name} returned {verdict!r}: None, Accept, Refuse, a Reply or a Redirect is due")
+        wrong = type(verdict).__name__ if hook.name in _SEE_SECRETS else repr(verdict)
+        error = TypeError(f"{hook.name} returned {wrong}: None, Accept, Refuse, a Reply or a Redirect is due")
         self.house.report(self.session, hook.name, error)
         return False, replies.hook_failed_451
 

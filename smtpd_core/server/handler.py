@@ -131,4 +131,7 @@ class Handler:
 
     @_left_alone
     def on_server_error(self, session: Session | None, error: BaseException) -> None:
-        """An unexpected exception, of a hook or of the server. The client saw a code and no detail."""
+        """An unexpected exception, of a hook or of the server. The client saw a code and no detail.
+
+        What on_authenticate, on_read_connection or the account store raises may quote a password: then it is a
+        WithheldError, which tells the kind and the place and has the exception itself as `original`."""

@@ -7,7 +7,6 @@ Not here: the server's properties (server.py), one session's dialogue (dialogue.
 from __future__ import annotations
 
 import logging
-import traceback
 
 from smtpd_core.accounts import AccountStore
 from smtpd_core.accounts.senders import SenderRule
@@ -19,6 +18,7 @@ from smtpd_core.server.keeping import Keeping, drafts_of
 from smtpd_core.server.observers import DebugLog, Transcripts
 from smtpd_core.server.received import Clock
 from smtpd_core.server.session import Session
+from smtpd_core.server.withheld import WithheldError
 from smtpd_core.threads import HookMeter
 from smtpd_core.wire.replies import Reply, hook_failed_451, no_such_recipient_550, nothing_keeps_mail_554, storage_452
 from smtpd_core.wire.settings import ProtocolSettings
@@ -103,17 +103,23 @@ class House:
     def report(self, session: Session | None, where: str, error: BaseException, *, secret: bool = False) -> None:
         """An unexpected exception: logged with its flow id and told to on_server_error. Within a slot.
 
-        `secret`: its text may quote a password, so the log has its kind and the places it came through only.
+        `secret`: it was raised with a secret at hand, so nobody is told more than its kind and its places.
         """
         who = session.id if session is not None else "server"
-        if secret:
-            places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
-            log.error("%s: %s failed: %s, by way of\n%s", who, where, type(error).__name__, places)
-        else:
-            log.error("%s: %s failed", who, where, exc_info=error)
+        told = WithheldError(where, error) if secret else error
+        _log_failure(who, where, told)
         hook = self.slots.on_server_error
-        if hook is not None:
-            try:
-                hook.function(session, error)
-            except BaseException:  # the observer of errors has nobody behind it but the log
-                log.exception("on_server_error failed")
+        if hook is None:
+            return
+        try:
+            hook.function(session, told)
+        except BaseException as failure:  # the observer of errors has nobody behind it but the log
+            # What it raises may quote what it was told of, and is chained to what is being handled here.
+            _log_failure(who, "on_server_error", WithheldError("on_server_error", failure) if secret else failure)
+
+
+def _log_failure(who: str, where: str, told: BaseException) -> None:
+    if isinstance(told, WithheldError):
+        log.error("%s: %s, by way of\n%s", who, str(told), told.places.rstrip())
+    else:
+        log.error("%s: %s failed", who, where, exc_info=told)

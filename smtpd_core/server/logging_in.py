@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from smtpd_core.accounts import Account
 from smtpd_core.net.conversation import Pause, Turn, Wish
-from smtpd_core.server.login import Answer, Login, account_of, acting, answer_of_program, answer_of_store
+from smtpd_core.server.login import Answer, BadAnswer, Login, account_of, acting, answer_of_program, answer_of_store
 from smtpd_core.wire import replies
 from smtpd_core.wire.events import Authenticated, AuthFailed, NeedSecret
 from smtpd_core.wire.replies import Reply
@@ -41,6 +41,7 @@ def need_secret(dialogue: Dialogue, event: NeedSecret, turn: Turn) -> Wish | Non
     finally:
         turn.leave(house.login_meter)
     if answer.refusal is not None:
+        log.info("%s: a log-in by %s was not judged: %d", session.id, event.mechanism, answer.refusal.code)
         if not answer.refusal.is_permanent:
             house.guard.login_not_judged(session.address, event.user)
         protocol.refuse(answer.refusal)
@@ -61,6 +62,9 @@ def _find_secret(dialogue: Dialogue, event: NeedSecret) -> Answer:
                 return answer
         where = "the account store"
         return answer_of_store(house.accounts, event)
+    except BadAnswer as error:
+        house.report(dialogue.session, where, error.with_traceback(None))
+        return Answer(refusal=replies.login_unavailable_454)
     except BaseException as error:
         house.report(dialogue.session, where, error, secret=True)
         return Answer(refusal=replies.login_unavailable_454)
@@ -77,7 +81,10 @@ def authenticated(dialogue: Dialogue, event: Authenticated, turn: Turn) -> Wish 
             account = known or account_of(house.accounts, event.identity)
             if isinstance(account, Account):
                 account = acting(house.accounts, account, event.acts_as)
-        except Exception as error:
+        except BadAnswer as error:
+            house.report(session, "the account store", error.with_traceback(None))
+            account = replies.login_unavailable_454
+        except BaseException as error:
             house.report(session, "the account store", error, secret=True)
             account = replies.login_unavailable_454
         finally:

@@ -42,6 +42,10 @@ class Login:
         return f"<Login of {self.user!r} by {self.mechanism}>"
 
 
+class BadAnswer(TypeError):
+    """A store or program answered with what is no answer. Its words are ours and quote no value."""
+
+
 class Answer:
     """What goes to the mechanism (`secret`), or a refusal. `account` is kept for the end of the exchange."""
 
@@ -54,7 +58,7 @@ class Answer:
 
 
 def answer_of_program(verdict: object, event: NeedSecret) -> Answer | None:
-    """What on_authenticate returned; None leaves it to the store. TypeError for what it can't return."""
+    """What on_authenticate returned; None leaves it to the store. Raises BadAnswer."""
     if verdict is None:
         return None
     if isinstance(verdict, UserAccount):
@@ -69,11 +73,11 @@ def answer_of_program(verdict: object, event: NeedSecret) -> Answer | None:
     if isinstance(verdict, Reply | Accept):
         verdict = Account(event.user)
     if not isinstance(verdict, Account):
-        raise TypeError(
+        raise BadAnswer(
             f"on_authenticate returned a {type(verdict).__name__}: None, Account, UserAccount, Accept or Refuse is due"
         )
     if event.kind not in _SHOWN:
-        raise TypeError(
+        raise BadAnswer(
             f"{event.mechanism} proves a secret that is not shown: on_authenticate may return a UserAccount"
         )
     return Answer(verdict.user_name, verdict)
@@ -106,7 +110,7 @@ def _ask_store(store: AccountStore, event: NeedSecret) -> Answer:
 def _must_be_account(answer: object) -> None:
     """Stores are written by others: what is no account must not become a user."""
     if answer is not None and not isinstance(answer, Account):
-        raise TypeError(f"an account store answered with a {type(answer).__name__}: an Account or None is due")
+        raise BadAnswer(f"an account store answered with a {type(answer).__name__}: an Account or None is due")
 
 
 def account_of(store: AccountStore | None, identity: str) -> Account | Reply | None:

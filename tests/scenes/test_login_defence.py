@@ -323,7 +323,7 @@ def test_nonsense_from_a_store_is_454_and_makes_nobody_a_user(serve: Callable[..
     challenge = client.say("AUTH CRAM-MD5")
     answered = client.say(base64.b64encode(one.respond(base64.b64decode(challenge[4:]))).decode())
     assert answered.startswith(b"454 4.7.0 ") and server.connections[0].user is None
-    assert failed == [TypeError, TypeError]
+    assert len(failed) == 2 and all(issubclass(one, TypeError) for one in failed)
     client.close()
 
 

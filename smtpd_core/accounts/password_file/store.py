@@ -19,7 +19,7 @@ from smtpd_core.accounts.entry import Entry, common_kinds
 from smtpd_core.accounts.password_file.line_form import LINES
 from smtpd_core.accounts.password_file.toml_form import TOML
 from smtpd_core.accounts.records import RecordStore
-from smtpd_core.accounts.store import Account, StoreUnavailable
+from smtpd_core.accounts.store import Account, unavailable
 from smtpd_core.threads import Lock
 from smtpd_core.wire.sasl.prep import user_name
 
@@ -139,7 +139,7 @@ class PasswordFileStore(RecordStore):
                 finally:
                     self._reading.release()
         except OSError as error:
-            raise StoreUnavailable(f"{self.path}: {error.strerror}") from None
+            raise unavailable(f"{self.path}: {error.strerror}") from None
         except ValueError as error:
             self._refused = stamp
             log.error("%s was changed and can't be read, the old accounts stay: %s", self.path, error)

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from smtpd_core.accounts.extras import needed
-from smtpd_core.accounts.store import StoreUnavailable
+from smtpd_core.accounts.store import StoreUnavailable, unavailable
 
 # Seconds for a connection, and for one statement. A log-in has its own deadline above these.
 CONNECT_TIMEOUT = 5
@@ -121,7 +121,7 @@ class Database:
     def _down(self, error: Exception) -> StoreUnavailable:
         """The driver's words, first line only: what follows may quote the statement's values."""
         told = str(error).strip().partition("\n")[0][:200]
-        return StoreUnavailable(f"{self.name}: {type(error).__name__}: {told}")
+        return unavailable(f"{self.name}: {type(error).__name__}: {told}")
 
 
 def sqlite(path: str | Path) -> Database:

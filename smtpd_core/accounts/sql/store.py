@@ -14,7 +14,7 @@ from typing import Any
 from smtpd_core.accounts.entry import STORABLE, Entry, common_kinds
 from smtpd_core.accounts.records import RecordStore
 from smtpd_core.accounts.sql.connect import Database
-from smtpd_core.accounts.store import Account, StoreUnavailable
+from smtpd_core.accounts.store import Account, unavailable
 from smtpd_core.wire.sasl.prep import user_name
 
 TABLE = "smtpd_users"
@@ -88,7 +88,7 @@ class SqlStore(RecordStore):
         else:
             rows = self.database.rows(_FIND, {"name": key})
         if len(rows) > 1:
-            raise StoreUnavailable(f"{self.database.name}: the query gave {len(rows)} rows for one user")
+            raise unavailable(f"{self.database.name}: the query gave {len(rows)} rows for one user")
         return _entry(rows[0], self.database.name) if rows else None
 
     # Changing our own table --------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class SqlStore(RecordStore):
 
 def _entry(row: dict[str, Any], database: str) -> Entry:
     if not {"user_name", "password"} <= set(row):
-        raise StoreUnavailable(f"{database}: the query must give the columns user_name and password")
+        raise unavailable(f"{database}: the query must give the columns user_name and password")
     account = Account(
         str(row["user_name"]),
         str(row.get("display_name") or ""),
