@@ -19,6 +19,8 @@ from smtpd_core.wire.sasl.exchange import MALFORMED, Ask, Challenge, Done, Failu
 from smtpd_core.wire.sasl.mechanisms import Mechanism
 from smtpd_core.wire.sasl.plain import is_name
 
+NAME = "NTLM"
+
 # NegotiateFlags (MS-NLMP 2.2.2.5) that a server has an opinion about.
 UNICODE, OEM, REQUEST_TARGET, NTLM = 0x1, 0x2, 0x4, 0x200
 ALWAYS_SIGN, TARGET_IS_SERVER, EXTENDED_SECURITY, TARGET_INFO = 0x8000, 0x20000, 0x80000, 0x800000
@@ -40,7 +42,7 @@ def mechanism(*, allow_version_1: bool = False) -> Mechanism:
     def start(around: Surroundings) -> Ntlm:
         return Ntlm(around.hostname, messages, crypto if allow_version_1 else None)
 
-    return Mechanism("NTLM", "nt-hash", start, clear_text=True)
+    return Mechanism(NAME, "nt-hash", start, clear_text=True)
 
 
 class Ntlm:

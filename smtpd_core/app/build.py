@@ -353,6 +353,7 @@ def properties(settings: Settings) -> dict[str, Any]:
         "keep_nul": limits.keep_nul,
         "strict_lines": limits.strict_lines,
         "auth_mechanisms": accounts.mechanisms,
+        "ntlm_version_1": accounts.ntlm_version_1,
         "without_extensions": limits.without,
         "clear_text_without_tls": accounts.cleartext_without_tls,
         "restrict_senders": accounts.sender_rule,

@@ -13,7 +13,7 @@ import os
 import sys
 from dataclasses import asdict
 
-from smtpd_core.accounts import Account, StoreUnavailable
+from smtpd_core.accounts import Account, StoreUnavailable, ntlm
 from smtpd_core.accounts.entry import STORABLE, Entry, stored_forms
 from smtpd_core.accounts.opening import Choices, open_editable, open_store
 from smtpd_core.accounts.store import AccountStore
@@ -120,6 +120,7 @@ def _look_over(store: AccountStore) -> int:
     kinds = store.kinds
     store.account("smtpd-core-probe")
     served = [name for name, row in MECHANISMS.items() if row.kind in kinds]
+    served += [f"{ntlm.NAME} (where accounts.mechanisms names it)"] if "nt-hash" in kinds else []
     print(f"the store answers; it has {', '.join(sorted(kinds))}")
     print(f"mechanisms that it can serve: {' '.join(served) or 'none'}")
     return 0

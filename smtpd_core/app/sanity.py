@@ -13,6 +13,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from smtpd_core.accounts import ntlm
 from smtpd_core.app import ways
 from smtpd_core.app.load import nearest
 from smtpd_core.app.settings import Accounts, Listener, Settings
@@ -21,6 +22,9 @@ from smtpd_core.wire.extensions import EXTENSIONS
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+# NTLM is a row that an extra brings, so the core's table does not have it.
+NAMES = (*MECHANISMS, ntlm.NAME)
 
 AGENTS = ("maildir", "mbox", "lmtp", "pipe")
 
@@ -44,7 +48,21 @@ def warnings(settings: Settings) -> list[str]:
         found.append("hostname: not set, so the system's name is told to other servers")
     if settings.tls.minimum in ("1.0", "1.1"):
         found.append(f"tls.minimum: TLS {settings.tls.minimum} is broken and serves only very old clients")
+    found += _doubtful_logins(settings)
     return found
+
+
+def _doubtful_logins(settings: Settings) -> Iterator[str]:
+    accounts = settings.accounts
+    wanted = {name.upper() for one in (accounts, *settings.listener) for name in one.mechanisms}
+    if accounts.ntlm_version_1 and ntlm.NAME in wanted:
+        yield (
+            "accounts.ntlm_version_1: the first version of NTLM is broken: who hears one log-in, or plays the server in"
+            " one, works out the password's hash within hours and logs in with it; set it only for clients that know"
+            " no better"
+        )
+    elif accounts.ntlm_version_1:
+        yield "accounts.ntlm_version_1: counts for nothing, since no mechanisms name NTLM"
 
 
 def _counts(settings: Settings) -> Iterator[Fault]:
@@ -94,8 +112,8 @@ def _protocol(settings: Settings) -> Iterator[Fault]:
     offers += [(f"listener[{n}].mechanisms", one.mechanisms) for n, one in enumerate(settings.listener, 1)]
     for key, names in offers:
         for name in names:
-            if name.upper() not in MECHANISMS:
-                yield key, f"{name!r} is none of {', '.join(MECHANISMS)}{nearest(name.upper(), MECHANISMS)}"
+            if name.upper() not in NAMES:
+                yield key, f"{name!r} is none of {', '.join(NAMES)}{nearest(name.upper(), NAMES)}"
     known = [one.keyword for one in EXTENSIONS]
     lists = [("limits.without", settings.limits.without)]
     lists += [(f"listener[{n}].without", one.without) for n, one in enumerate(settings.listener, 1)]

@@ -182,7 +182,12 @@ class Accounts:
     kinds: tuple[str, ...] = setting(
         (), "with query: what the stored passwords serve: password, cleartext, scram-sha-1, scram-sha-256, nt-hash"
     )
-    mechanisms: tuple[str, ...] = setting((), "SASL mechanisms to offer, best first; empty: all that the store serves")
+    mechanisms: tuple[str, ...] = setting(
+        (), "SASL mechanisms to offer, best first; empty: all that the store serves, but NTLM and ANONYMOUS"
+    )
+    ntlm_version_1: bool = setting(
+        False, "NTLM also in its first version, for clients that know no other; who hears it can work out the password"
+    )
     sender_rule: str = setting(
         "off",
         "submission: may users send as others than the store gives them; warn writes a line, enforce answers 553 5.7.1",

@@ -137,7 +137,7 @@ def acting(store: AccountStore | None, account: Account, identity: str) -> Accou
 
 def added_mechanisms(wanted: Iterable[str], *, version_1: bool = False) -> tuple[Mechanism, ...]:
     """The rows that extras bring, where they are asked for. ValueError (ExtraMissing) tells what to install."""
-    return (ntlm.mechanism(allow_version_1=version_1),) if "NTLM" in {name.upper() for name in wanted} else ()
+    return (ntlm.mechanism(allow_version_1=version_1),) if ntlm.NAME in {name.upper() for name in wanted} else ()
 
 
 def usable_mechanisms(
@@ -164,7 +164,7 @@ def usable_mechanisms(
     known = MECHANISMS | {row.name: row for row in added}
     for name in asked:
         if name not in known:
-            raise ValueError(f"auth_mechanisms: {name!r} is none of {', '.join(MECHANISMS)}, NTLM")
+            raise ValueError(f"auth_mechanisms: {name!r} is none of {', '.join(MECHANISMS)}, {ntlm.NAME}")
     chosen = []
     for name in asked or [name for name, row in MECHANISMS.items() if row.kind != "anonymous"]:
         row = known[name]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import signal
 import smtplib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -105,3 +108,63 @@ def test_a_store_that_is_not_there_is_refused_at_start(tmp_path: Path, store: st
     )  # fmt: skip
     assert told.returncode == 2 and why in told.stderr, told.stderr
     assert "Traceback" not in told.stderr and "hunter2" not in told.stderr
+
+
+def version_1(tmp_path: Path, wanted: bool, mechanisms: str = '["NTLM", "PLAIN"]') -> str:
+    """A configuration whose one user can log in by NTLM."""
+    url = f"file:{tmp_path}/ntlm.toml"
+    if not Path(f"{tmp_path}/ntlm.toml").exists():
+        people = open_editable(url, may_make=True)
+        people.add(Entry(Account("ann", email="ann@mx.test"), stored_forms("secret", ["password", "nt-hash"])))
+    return config(tmp_path, url, f"mechanisms = {mechanisms}\nntlm_version_1 = {str(wanted).lower()}")
+
+
+def ntlm_log_in(daemon: DaemonProcess, version: int) -> int:
+    """The code after one log-in by a client of this version."""
+    from tests.support.ntlm import Version1Client, Version2Client
+
+    client = (Version1Client if version == 1 else Version2Client)("ann", "secret")
+    with smtplib.SMTP(*daemon.address) as connection:
+        connection.starttls()
+        connection.ehlo()
+        assert "NTLM" in connection.esmtp_features["auth"].split()
+        code, told = connection.docmd("AUTH", "NTLM " + base64.b64encode(client.negotiate()).decode())
+        assert code == 334
+        return connection.docmd(base64.b64encode(client.authenticate(base64.b64decode(told))).decode())[0]
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_ntlm_is_served_where_it_is_named_and_its_first_version_only_where_asked_for(
+    tmp_path: Path, wanted: bool
+) -> None:
+    pytest.importorskip("spnego")
+    given = ("--config", version_1(tmp_path, wanted))
+    with DaemonProcess(tmp_path / "state", *given, listen="") as daemon:
+        assert ntlm_log_in(daemon, 2) == 235
+        assert ntlm_log_in(daemon, 1) == (235 if wanted else 535)
+        if not wanted:
+            version_1(tmp_path, True)
+            daemon.signal(signal.SIGHUP)
+            deadline = time.monotonic() + 20
+            while "reloaded" not in daemon.log.read_text() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert ntlm_log_in(daemon, 1) == 235, "a reload takes it over"
+    assert ("broken" in daemon.log.read_text()) is wanted
+
+
+def check(path: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smtpd_core", "check", "--config", path],
+        capture_output=True, text=True, timeout=30, cwd=ROOT,
+    )  # fmt: skip
+
+
+def test_check_warns_of_the_first_version_of_ntlm(tmp_path: Path) -> None:
+    both, plain = '["NTLM", "PLAIN"]', '["PLAIN"]'
+    for wanted, mechanisms, words in (
+        (True, both, "the first version of NTLM is broken"),
+        (True, plain, "counts for nothing"),
+        (False, both, ""),
+    ):
+        told = check(version_1(tmp_path, wanted, mechanisms))
+        assert told.returncode == 0 and (words in told.stderr if words else "ntlm" not in told.stderr), told.stderr
