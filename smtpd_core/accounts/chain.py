@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from smtpd_core.accounts.store import Account, AccountStore, StoreUnavailable
+from smtpd_core.accounts.store import Account, AccountStore, StoreUnavailable, version_of
 from smtpd_core.wire.sasl.verifier import Stranger
 
 T = TypeVar("T")
@@ -33,6 +33,10 @@ class ChainStore:
         with_passwords = [kinds for kinds in every if kinds - _WITHOUT_PASSWORD]
         common = frozenset.intersection(*with_passwords) if with_passwords else frozenset()
         return common | frozenset.union(*every) & _WITHOUT_PASSWORD
+
+    @property
+    def version(self) -> object:
+        return tuple(version_of(store) for store in self.stores)
 
     def verify(self, user: str, password: str) -> Account | None:
         return self._first("password", lambda store: store.verify(user, password))

@@ -50,6 +50,9 @@ class AccountStore(Protocol):
     def kinds(self) -> frozenset[str]:
         """What this store can answer; only mechanisms that it can serve are offered. A plain attribute will do."""
 
+    # A store whose kinds may change also has `version`: any value that is another one when they may have. It is read
+    # at each EHLO and must not wait for anything (version_of below).
+
     def verify(self, user: str, password: str) -> Account | None:
         """The account, or None for a wrong password or an unknown user, in the same time for both."""
 
@@ -64,6 +67,11 @@ class AccountStore(Protocol):
 
     def verify_token(self, user: str, token: str) -> Account | None:
         """The account that the bearer token stands for, where "token" is among the kinds."""
+
+
+def version_of(store: AccountStore | None) -> object:
+    """What a store says of its version, None where it has none."""
+    return getattr(store, "version", None)
 
 
 class EditableStore(AccountStore, Protocol):

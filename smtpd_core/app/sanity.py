@@ -54,7 +54,8 @@ def warnings(settings: Settings) -> list[str]:
 
 def _doubtful_logins(settings: Settings) -> Iterator[str]:
     accounts = settings.accounts
-    wanted = {name.upper() for one in (accounts, *settings.listener) for name in one.mechanisms}
+    offers = [accounts.mechanisms, *(listener.mechanisms for listener in settings.listener)]
+    wanted = {name.upper() for names in offers for name in names}
     if accounts.ntlm_version_1 and ntlm.NAME in wanted:
         yield (
             "accounts.ntlm_version_1: the first version of NTLM is broken: who hears one log-in, or plays the server in"

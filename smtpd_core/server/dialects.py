@@ -67,8 +67,9 @@ def timeouts_of(server: SmtpServer) -> Timeouts:
     return replace(base, greeting=server.timeout, command=server.timeout, session=server.session_timeout)
 
 
-def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettings:
-    """The protocol settings of one listener. ValueError names what can't work."""
+def dialect_of(server: SmtpServer, listener: ListenerSettings, *, must_all_work: bool = True) -> ProtocolSettings:
+    """The protocol settings of one listener. ValueError names what can't work; with `must_all_work` each mechanism
+    that was asked for has to, else one of them."""
     slots = server._slots
     tls = listener.tls
     auth = listener.auth if server.listeners else _auth(server)  # accounts may have come since start()
@@ -87,6 +88,7 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings) -> ProtocolSettin
                 certificates=server.require_client_certificate != "no"
                 or (server.contexts is not None and server.contexts.clients.mode != "no"),
                 added=added,
+                must_all_work=must_all_work,
             )
         except ValueError as error:
             raise ValueError(f"listener {listener.bind}: {error}") from None

@@ -112,7 +112,7 @@ class Dialogue:
         core: Callable[[ProtocolSettings], ServerProtocol] = ServerProtocol,
     ) -> None:
         self.house = house
-        self.protocol = protocol = core(house.dialects[listener])
+        self.protocol = protocol = core(house.offer.dialects[listener])
         self.session = session = Session(session_id, peer, listener, protocol, time.time())
         self.content: Reception | None = None
         self.witness: Witness | None = None

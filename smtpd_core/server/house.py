@@ -16,12 +16,12 @@ from smtpd_core.server.commands import CommandTable
 from smtpd_core.server.hooks import Slots
 from smtpd_core.server.keeping import Keeping, drafts_of
 from smtpd_core.server.observers import DebugLog, Transcripts
+from smtpd_core.server.offer import Offer
 from smtpd_core.server.received import Clock
 from smtpd_core.server.session import Session
 from smtpd_core.server.withheld import WithheldError
 from smtpd_core.threads import HookMeter
 from smtpd_core.wire.replies import Reply, hook_failed_451, no_such_recipient_550, nothing_keeps_mail_554, storage_452
-from smtpd_core.wire.settings import ProtocolSettings
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ relaying_denied_550 = Reply(550, "5.7.1", "Relaying needs authentication")
 
 
 class House:
-    """See the module. `dialects` has the protocol settings of each listener."""
+    """See the module. `offer` has the protocol settings of each listener."""
 
     def __init__(self, slots: Slots, commands: CommandTable, guard: Guard) -> None:
         self.slots = slots
@@ -37,7 +37,7 @@ class House:
         self.guard = guard
         self.clock = Clock()
         self.hostname = "localhost"
-        self.dialects: dict[ListenerSettings, ProtocolSettings] = {}
+        self.offer = Offer()
         self.trusted: dict[ListenerSettings, Networks] = {}
         self.accounts: AccountStore | None = None
         self.store: Keeping | None = None

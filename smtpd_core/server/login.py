@@ -149,11 +149,12 @@ def usable_mechanisms(
     clear_text: bool,
     certificates: bool = False,
     added: Iterable[Mechanism] = (),
+    must_all_work: bool = True,
 ) -> tuple[str, ...]:
     """The mechanisms to offer, best first. `wanted` empty: all that the store can serve.
 
     `certificates`: clients are asked for theirs. ValueError, with the reason, for a mechanism that was asked for and
-    could never work, or where none is left.
+    could never work (without `must_all_work` it is left out), or where none is left.
     """
     kinds = set(store.kinds) if store is not None else set()
     if hook is not None:
@@ -171,7 +172,7 @@ def usable_mechanisms(
         why = _why_never(row, kinds, tls_is_possible, clear_text, certificates)
         if not why:
             chosen.append(name)
-        elif asked:
+        elif asked and must_all_work:
             raise ValueError(f"auth_mechanisms: {name} could never work: {why}")
     if chosen:
         return tuple(chosen)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from smtpd_core.accounts.senders import SenderRule, may_send_as
 from smtpd_core.net.conversation import Turn, Wish
+from smtpd_core.server import offer
 from smtpd_core.server.client_facts import believe
 from smtpd_core.server.hooks import Hook
 from smtpd_core.server.session import Transaction
@@ -68,6 +69,8 @@ def connected(dialogue: Dialogue, event: Connected, turn: Turn) -> Wish | None:
 
 def hello(dialogue: Dialogue, event: Hello, turn: Turn) -> Wish | None:
     dialogue.origin = None
+    if dialogue.protocol.settings.mechanisms and not offer.follow(dialogue, turn):
+        return Wish.NEED_SLOT
     hook = dialogue.house.slots.on_hello
     if hook is None:
         dialogue.protocol.accept()

@@ -22,12 +22,14 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Unpack
 
 from smtpd_core.accounts import AccountStore, MemoryStore, UserAccount
 from smtpd_core.accounts.callable import CallableStore
 from smtpd_core.accounts.senders import SenderRule
+from smtpd_core.accounts.store import version_of
 from smtpd_core.net import Door, Engine, Guard, GuardSettings, ListenerSettings, Peer
 from smtpd_core.net.guard import Networks
 from smtpd_core.net.listeners import Listener
@@ -398,10 +400,11 @@ class SmtpServer(Component):
         debug.close()
 
     def _make_dialects(self) -> None:
+        version = version_of(self._house.accounts)
         made = {one: dialects.dialect_of(self, one) for one in self._listeners}
         trusted = {one: _networks("xclient_from", one.xclient_from) for one in self._listeners}
         self._house.trusted = trusted
-        self._house.dialects = made
+        self._house.offer.begin(made, version, partial(dialects.dialect_of, self, must_all_work=False))
 
     def _renew_dialects(self) -> None:
         """While running: for connections from now on. Before: start() makes them."""

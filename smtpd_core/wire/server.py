@@ -198,6 +198,11 @@ class ServerProtocol:
         if self.phase is Phase.UPGRADE:
             self.forget_session()
 
+    def adopt(self, settings: ProtocolSettings) -> None:
+        """Other settings of the same listener, while the verdict on a hello is awaited: its reply tells them."""
+        self.settings = settings
+        self.table = settings.table
+
     def take_output(self) -> bytes:
         """All bytes to send, in order."""
         output = self._output

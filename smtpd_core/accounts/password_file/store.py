@@ -62,6 +62,14 @@ class PasswordFileStore(RecordStore):
     def kinds(self) -> frozenset[str]:
         return self._current().kinds
 
+    @property
+    def version(self) -> object:
+        """What is on disk and what was read of it: another thread may be reading a new file just now."""
+        try:
+            return _stamp(self.path), self._loaded.stamp
+        except OSError:
+            return None
+
     def find(self, user: str) -> Entry | None:
         key = self._key_of(user)
         return self._current().entries.get(key) if key else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from smtpd_core.accounts.store import StoreUnavailable, unavailable
 # Seconds for a connection, and for one statement. A log-in has its own deadline above these.
 CONNECT_TIMEOUT = 5
 STATEMENT_TIMEOUT = 10
+# Seconds after which a database on a server may have changed, as far as we can tell without asking.
+LOOK_AGAIN_AFTER = 10.0
 # Idle connections kept. More are closed when their look-up is over.
 MAX_IDLE = 8
 
@@ -32,6 +35,8 @@ class Database:
     """A DB-API database: `open` makes a connection, `errors` are what its driver raises.
 
     Statements name their parameters `:user`; `percent_style` rewrites them to `%(user)s` for drivers that want that.
+    `stamp()` is another value when the contents may have changed; it never waits. A server can't be asked without
+    waiting, so there it is another one now and then.
     """
 
     def __init__(
@@ -42,8 +47,10 @@ class Database:
         *,
         percent_style: bool = False,
         key_type: str = "VARCHAR(255)",
+        stamp: Callable[[], object] | None = None,
     ) -> None:
         self.name = name
+        self.stamp = stamp or (lambda: int(time.monotonic() / LOOK_AGAIN_AFTER))
         self.key_type = key_type
         self._open = open
         self._errors = errors
@@ -135,7 +142,15 @@ def sqlite(path: str | Path) -> Database:
         connection.execute("PRAGMA synchronous=FULL")
         return connection
 
-    return Database(f"sqlite:{path}", open_file, (sqlite3.Error,))
+    return Database(f"sqlite:{path}", open_file, (sqlite3.Error,), stamp=lambda: (_stamp(path), _stamp(f"{path}-wal")))
+
+
+def _stamp(path: str | Path) -> tuple[int, int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
 def postgres(url: str) -> Database:

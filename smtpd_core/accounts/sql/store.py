@@ -8,16 +8,19 @@ Thread: any; see connect.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
-from smtpd_core.accounts.entry import STORABLE, Entry, common_kinds
+from smtpd_core.accounts.entry import STORABLE, Entry, common_kinds, kinds_of
 from smtpd_core.accounts.records import RecordStore
 from smtpd_core.accounts.sql.connect import Database
 from smtpd_core.accounts.store import Account, unavailable
 from smtpd_core.wire.sasl.prep import user_name
 
 TABLE = "smtpd_users"
+# All accounts are looked at again no sooner than a hundred times as long as the look took.
+LOOK_COSTS_AT_MOST = 100.0
 _COLUMNS = "user_name, password, display_name, email, addresses, may_act_as"
 _FIND = f"SELECT {_COLUMNS} FROM {TABLE} WHERE name = :name"
 _ALL = f"SELECT {_COLUMNS} FROM {TABLE} ORDER BY name"
@@ -64,17 +67,33 @@ class SqlStore(RecordStore):
         self.renews = renew and not query
         self._query = query
         given = tuple(kinds) or (("password",) if query else ())
-        self._kinds = frozenset(given) | {"certificate"} if given else None
-        self._kinds_are_given = bool(given)
+        self._given = frozenset(given) | {"certificate"} if given else None
+        self._changes = 0
+        self._version: tuple[int, object] = (0, None)
+        self._look_after = 0.0
+        self._seen: tuple[object, frozenset[str]] | None = None
 
     @property
     def kinds(self) -> frozenset[str]:
-        """In our own table what all accounts had when it was first asked for. Raises StoreUnavailable."""
-        if self._kinds is None:
+        """In our own table what all accounts have; all are read where the version is another one than at the last
+        look. Raises StoreUnavailable."""
+        if self._given is not None:
+            return self._given
+        version, seen = self.version, self._seen
+        if seen is None or seen[0] != version:
+            begin = time.monotonic()
             stored = [_lines(row["password"]) for row in self.database.rows(f"SELECT password FROM {TABLE}")]
             self._learn_shapes(stored)
-            self._kinds = common_kinds(stored)
-        return self._kinds
+            self._seen = seen = version, common_kinds(stored)
+            self._look_after = time.monotonic() + LOOK_COSTS_AT_MOST * (time.monotonic() - begin)
+        return seen[1]
+
+    @property
+    def version(self) -> object:
+        """Steady for a while after each look at all accounts, so that looking takes little of the time at any size."""
+        if self._given is None and time.monotonic() >= self._look_after:
+            self._version = self._changes, self.database.stamp()
+        return self._version
 
     def find(self, user: str) -> Entry | None:
         try:
@@ -89,7 +108,11 @@ class SqlStore(RecordStore):
             rows = self.database.rows(_FIND, {"name": key})
         if len(rows) > 1:
             raise unavailable(f"{self.database.name}: the query gave {len(rows)} rows for one user")
-        return _entry(rows[0], self.database.name) if rows else None
+        found = _entry(rows[0], self.database.name) if rows else None
+        seen = self._seen
+        if found is not None and found.secrets and seen is not None and not seen[1] <= kinds_of(found.secrets):
+            self._changed()  # an account that came since the last look, and lacks what the others have
+        return found
 
     # Changing our own table --------------------------------------------------------------------------------------
 
@@ -115,7 +138,6 @@ class SqlStore(RecordStore):
         self._must_be_ours()
         if not self.database.change(_PUT, self._values(entry)):
             raise ValueError(f"there is no account {entry.account.user_name!r}")
-        self._changed()
 
     def set_secrets(self, user: str, secrets: tuple[str, ...]) -> None:
         """Raises ValueError where there is no such account."""
@@ -123,6 +145,7 @@ class SqlStore(RecordStore):
         if found is None:
             raise ValueError(f"there is no account {user!r}")
         self.put(Entry(found.account, secrets))
+        self._changed()
 
     def remove(self, user: str) -> None:
         """Raises ValueError where there is no such account."""
@@ -133,8 +156,8 @@ class SqlStore(RecordStore):
         self._changed()
 
     def _changed(self) -> None:
-        if not self._kinds_are_given:
-            self._kinds = None
+        self._changes += 1
+        self._look_after = 0.0
 
     def _must_be_ours(self) -> None:
         if self._query:
