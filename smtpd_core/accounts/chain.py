@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from smtpd_core.accounts.store import Account, AccountStore, StoreUnavailable, version_of
+from smtpd_core.wire.sasl.salts import PROCESS_KEY
 from smtpd_core.wire.sasl.verifier import Stranger
 
 T = TypeVar("T")
@@ -37,6 +38,16 @@ class ChainStore:
     @property
     def version(self) -> object:
         return tuple(version_of(store) for store in self.stores)
+
+    @property
+    def salt_key(self) -> bytes:
+        return next((store.salt_key for store in self.stores if hasattr(store, "salt_key")), PROCESS_KEY)
+
+    @salt_key.setter
+    def salt_key(self, key: bytes) -> None:
+        for store in self.stores:
+            if hasattr(store, "salt_key"):
+                store.salt_key = key
 
     def verify(self, user: str, password: str) -> Account | None:
         return self._first("password", lambda store: store.verify(user, password))

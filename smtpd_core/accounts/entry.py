@@ -7,12 +7,12 @@ Not here: what a hash is (hashing.py).
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from smtpd_core.accounts import hashing, nt_hash
 from smtpd_core.accounts.store import Account
+from smtpd_core.wire.sasl.salts import salt_of
 from smtpd_core.wire.sasl.verifier import HASHES, make_verifier
 
 # What an entry can serve without a password being stored: who somebody is, once a certificate has proven it.
@@ -54,8 +54,8 @@ def _dearest_first(secrets: Iterable[str]) -> list[str]:
 def secret(entry: Entry, kind: str, key: bytes) -> object | None:
     """The secret of a kind, as the store contract has it, or None where the entry can't give it.
 
-    `key` is the process's own secret: a verifier that is made from a clear password needs a salt that stays the same
-    and that tells nothing of the password, since it is shown to whoever names the user.
+    `key` makes the salt of a verifier that is made from a clear password: one that stays the same and tells nothing of
+    the password, since it is shown to whoever names the user.
     """
     for stored in sorted(entry.secrets, key=lambda stored: hashing.cleartext_of(stored) is not None):
         clear = hashing.cleartext_of(stored)
@@ -68,8 +68,7 @@ def secret(entry: Entry, kind: str, key: bytes) -> object | None:
         if kind in HASHES:
             verifier = hashing.verifier_of(stored, kind)
             if verifier is None and clear is not None:
-                salt = hmac.digest(key, f"{kind} {entry.account.user_name}".encode(errors="surrogatepass"), "sha256")
-                verifier = make_verifier(clear, kind, salt=salt[:16])
+                verifier = make_verifier(clear, kind, salt=salt_of(key, kind, entry.account.user_name))
             if verifier is not None:
                 return verifier
     return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from smtpd_core.accounts import hashing, nt_hash
 from smtpd_core.accounts.store import Account
 from smtpd_core.wire.sasl.prep import user_name
+from smtpd_core.wire.sasl.salts import PROCESS_KEY, salt_of
 from smtpd_core.wire.sasl.verifier import HASHES, ScramVerifier, Stranger, make_verifier
 
 # Unknown names remembered as having waited already; a bound, since they come from the network.
@@ -45,6 +46,7 @@ class MemoryStore:
         self._accounts: dict[str, UserAccount] = {}
         self._derived: dict[tuple[str, str], ScramVerifier] = {}
         self._strangers: set[str] = set()
+        self.salt_key = PROCESS_KEY
         self._nobody = "{PLAIN}" + secrets.token_urlsafe(16)
         for account in accounts:
             self._take(account)
@@ -89,13 +91,12 @@ class MemoryStore:
         return self._verifier(found, kind) if kind in HASHES else None
 
     def _verifier(self, found: UserAccount, kind: str) -> ScramVerifier:
-        """Made at the first log-in and kept: it costs milliseconds, and its salt must not change between log-ins.
-
-        Two threads may make one at once; setdefault lets one of them win.
-        """
-        known = self._derived.get((found.user_name, kind))
-        if known is None:
-            known = self._derived.setdefault((found.user_name, kind), make_verifier(found.password, kind))
+        """Made at the first log-in and kept, since it costs milliseconds. Two threads may make the same one at once."""
+        name = self._key_of(found.user_name)
+        salt = salt_of(self.salt_key, kind, name)
+        known = self._derived.get((name, kind))
+        if known is None or known.salt != salt:
+            known = self._derived[name, kind] = make_verifier(found.password, kind, salt=salt)
         return known
 
     def _make_a_stranger_wait(self, user: str, kind: str) -> None:

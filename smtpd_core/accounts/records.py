@@ -8,24 +8,21 @@ Thread: any.
 from __future__ import annotations
 
 import logging
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from hashlib import blake2b
 
 from smtpd_core.accounts import entry as entries
 from smtpd_core.accounts import hashing
 from smtpd_core.accounts.entry import Entry
 from smtpd_core.accounts.store import Account, StoreUnavailable, unavailable
 from smtpd_core.wire.sasl.prep import user_name
+from smtpd_core.wire.sasl.salts import PROCESS_KEY, salt_of
 from smtpd_core.wire.sasl.verifier import DEFAULT_ITERATIONS, HASHES, ScramVerifier, Stranger, make_verifier
 
 log = logging.getLogger(__name__)
 
 # Stored secrets of real users that unknown ones are checked against; a few are enough to mirror a mix of schemes.
 MAX_MODELS = 64
-# For what must be the same in every store, listener and forked receiver, and known to nobody outside.
-_KEY = secrets.token_bytes(32)
 _USUAL_SHAPE = (DEFAULT_ITERATIONS, 16)
 
 
@@ -39,6 +36,7 @@ class RecordStore(ABC):
         self._shapes: dict[str, tuple[tuple[int, int], ...]] = {}
         self._models: tuple[tuple[str, ...], ...] = ()
         self._derives = False
+        self.salt_key = PROCESS_KEY
 
     @property
     @abstractmethod
@@ -77,7 +75,7 @@ class RecordStore(ABC):
         try:
             if found is not None:
                 self._derives = self._derives or (kind in HASHES and entries.derives(found, kind))
-                answer = entries.secret(found, kind, _KEY)
+                answer = entries.secret(found, kind, self.salt_key)
                 if isinstance(answer, ScramVerifier):
                     self._learn_shape(kind, answer)
                     return answer
@@ -103,7 +101,7 @@ class RecordStore(ABC):
         if not models:
             hashing.matches(hashing.fake_hash(), password)
             return
-        model = models[_number(user) % len(models)]
+        model = models[self._number(user) % len(models)]
         try:
             entries.fits(Entry(Account(""), model), password)
         except hashing.HashUnusable:
@@ -116,7 +114,7 @@ class RecordStore(ABC):
         except ValueError:
             name = user
         shapes = self._shapes.get(kind, (_USUAL_SHAPE,))
-        return Stranger(name, *min(shapes, key=lambda shape: _number(f"{shape} {name}")))
+        return Stranger(name, *min(shapes, key=lambda shape: self._number(f"{shape} {name}")))
 
     def _learn_shapes(self, all_secrets: Iterable[Iterable[str]]) -> None:
         """Before anybody logs in, where a store reads all its accounts anyway."""
@@ -151,7 +149,6 @@ class RecordStore(ABC):
         else:
             log.info("the password hash of account %r was renewed", found.account.user_name)
 
-
-def _number(text: str) -> int:
-    """The same for the same text, and not to be foretold from outside."""
-    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), key=_KEY, digest_size=8).digest(), "big")
+    def _number(self, text: str) -> int:
+        """The same for the same text, and not to be foretold from outside."""
+        return int.from_bytes(salt_of(self.salt_key, "choice", text, 8), "big")

@@ -50,8 +50,9 @@ class AccountStore(Protocol):
     def kinds(self) -> frozenset[str]:
         """What this store can answer; only mechanisms that it can serve are offered. A plain attribute will do."""
 
-    # A store whose kinds may change also has `version`: any value that is another one when they may have. It is read
-    # at each EHLO and must not wait for anything (version_of below).
+    # Two more that a store may have. `version`, where its kinds may change: any value that is another one when they may
+    # have; it is read at each EHLO and must not wait for anything. `salt_key`, where it makes SCRAM verifiers from clear
+    # passwords or describes a Stranger: bytes that its salts are made from (wire/sasl/salts.py), which a server sets.
 
     def verify(self, user: str, password: str) -> Account | None:
         """The account, or None for a wrong password or an unknown user, in the same time for both."""

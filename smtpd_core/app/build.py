@@ -33,6 +33,7 @@ from smtpd_core.app.load import BadSettings
 from smtpd_core.app.logs import transcript_logger
 from smtpd_core.app.relaying import Delivery
 from smtpd_core.app.routing import Routing
+from smtpd_core.app.salt_key import salt_key
 from smtpd_core.app.sanity import system_name
 from smtpd_core.app.settings import Listener as ListenerSection
 from smtpd_core.app.settings import Settings
@@ -154,6 +155,7 @@ class Daemon:
             wanted = properties(settings) | {
                 "guard": guard_of(settings),
                 "user_accounts": accounts,
+                "scram_salt_key": salt_key(settings.state) if accounts is not None else b"",
                 "debug_log": transcript_logger(settings.log),
             }
             take_over(self.server, wanted)
@@ -205,6 +207,7 @@ class Daemon:
             hook_budget=settings.limits.hook_budget,
             guard=guard_of(settings),
             user_accounts=self.accounts,
+            scram_salt_key=salt_key(settings.state) if self.accounts is not None else b"",
             contexts=self.renewal.contexts if self.renewal is not None else None,
             outbox=Logged(self._delivery.outbox),
             debug_log=transcript_logger(settings.log),

@@ -29,6 +29,7 @@ from smtpd_core.server.options import (
     a_guard,
     a_keeping,
     a_path,
+    a_salt_key,
     accounts,
     client_certificates,
     flag,
@@ -75,6 +76,8 @@ class Properties(TypedDict, total=False):
     case_insensitive: bool
     use_auth: str
     auth_mechanisms: Sequence[str]
+    ntlm_version_1: bool
+    scram_salt_key: bytes
     clear_text_without_tls: bool
     restrict_senders: bool | str
     use_tls: str
@@ -204,6 +207,12 @@ class Component:
         check=texts,
     )
     ntlm_version_1: Option[bool] = Option(False, "NTLM also in its first version, which is easily broken.", check=flag)
+    scram_salt_key: Option[bytes] = Option(
+        b"",
+        "Secret octets, 16 or more, the same after a restart: from them come the SCRAM salts of unknown users and of"
+        " passwords kept in clear; by default this process makes its own.",
+        check=a_salt_key,
+    )
     clear_text_without_tls: Option[bool] = Option(False, "PLAIN and LOGIN on unencrypted connections.", check=flag)
     restrict_senders: Option[str] = Option(
         "off",

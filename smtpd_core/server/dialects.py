@@ -21,6 +21,7 @@ from smtpd_core.server.hooks import Hook
 from smtpd_core.server.login import added_mechanisms, usable_mechanisms
 from smtpd_core.server.session import Session
 from smtpd_core.wire.sasl.mechanisms import Mechanism
+from smtpd_core.wire.sasl.salts import PROCESS_KEY
 from smtpd_core.wire.settings import ProtocolSettings
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def dialect_of(server: SmtpServer, listener: ListenerSettings, *, must_all_work:
         tls_required=tls == "explicit-require",
         mechanisms=mechanisms,
         added_mechanisms=added,
+        salt_key=server.scram_salt_key or getattr(server._house.accounts, "salt_key", PROCESS_KEY),
         login_required=auth == "required",
         clear_text_without_tls=server.clear_text_without_tls,
         expn=slots.on_expand is not None,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from certs.files import Pair
 from smtpd_core.net import Guard, GuardSettings
 from smtpd_core.server import hooks
+from smtpd_core.wire.sasl.salts import LEAST_KEY
 
 if TYPE_CHECKING:
     from smtpd_core.server.component import Component
@@ -232,6 +233,15 @@ def one_or_none(*kinds: type, due: str) -> Callable[[str, Any], Any]:
 def accounts(name: str, value: Any) -> Any:
     """A generator is read once, here; a list stays the program's."""
     return tuple(value) if isinstance(value, Iterator) else value
+
+
+def a_salt_key(name: str, value: Any) -> bytes:
+    """Its value is never quoted."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{name}: {type(value).__name__} is no bytes")
+    if value and len(value) < LEAST_KEY:
+        raise ValueError(f"{name}: {len(value)} octets; {LEAST_KEY} or more are due")
+    return value
 
 
 def a_keeping(name: str, value: Any) -> Any:

@@ -354,6 +354,9 @@ class SmtpServer(Component):
         house.hostname = self.server_name or platform.node() or "localhost"
         if accounts_too:
             house.accounts = self._account_store()
+        store: Any = house.accounts
+        if self.scram_salt_key and hasattr(store, "salt_key"):
+            store.salt_key = self.scram_salt_key
         house.keep_with(self.store, self.outbox, self.drafts)
         house.relay_from = _networks("relay_from", self.relay_from)
         house.sender_rule = SenderRule(self.restrict_senders)

@@ -71,7 +71,7 @@ def auth(p: ServerProtocol, argument: str) -> Event | None:
         return p.complain(replies.no_initial_response_501)
     around = Surroundings(
         hostname=settings.hostname,
-        fake_key=settings.fake_key,
+        salt_key=settings.salt_key,
         bindings=p.bindings,
         client_identity=p.client_identity,
         binding_offered=any(one.endswith("-PLUS") for one in offered),

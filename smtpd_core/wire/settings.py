@@ -6,7 +6,6 @@ RCPT, the table of commands. Mistakes are ValueError at once: what, where, what 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -18,6 +17,7 @@ from smtpd_core.wire.extensions import EXTENSIONS, Extension, Standing, announce
 from smtpd_core.wire.parameters import ParameterLimits, Parser
 from smtpd_core.wire.replies import Reply
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS, Mechanism
+from smtpd_core.wire.sasl.salts import PROCESS_KEY
 
 # One command line. RFC 5321 4.5.3.1.4 asks for 512, extensions add to it: 26 for SIZE, 500 each for AUTH= and ORCPT=,
 # 100 for ENVID=. AUTH and its responses have their own limit (RFC 4954 4 asks for 12 288).
@@ -28,10 +28,6 @@ MAX_SASL = 16_384
 LONGEST_HOLD = 14 * 86_400
 
 SERVICES = ("mx", "submission", "lmtp")
-
-# Of the whole process and its forked receivers: listeners with different made-up salts for one name would tell by them
-# who is unknown.
-_FAKE_KEY = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class ProtocolSettings:
     tls_required: bool = False
     mechanisms: tuple[str, ...] = ()  # SASL mechanisms offered, best first; none is no AUTH
     added_mechanisms: tuple[Mechanism, ...] = ()  # rows that the core does not have by itself
+    salt_key: bytes = field(default=PROCESS_KEY, repr=False)  # unknown users get a steady salt (RFC 5802 9)
     login_required: bool = False
     clear_text_without_tls: bool = False  # PLAIN and LOGIN on an unencrypted connection
     expn: bool = False
@@ -81,7 +78,6 @@ class ProtocolSettings:
     under_data: ContentRules = field(init=False, repr=False, compare=False)
     under_bdat: ContentRules = field(init=False, repr=False, compare=False)
     binary: ContentRules = field(init=False, repr=False, compare=False)
-    fake_key: bytes = field(init=False, repr=False, compare=False)  # unknown users get a steady salt (RFC 5802 9)
 
     def __post_init__(self) -> None:
         keep = object.__setattr__
@@ -113,7 +109,6 @@ class ProtocolSettings:
         standings = [Standing(*flags) for flags in product((False, True), repeat=len(Standing._fields))]
         lines = {one: "\n".join([self.hostname, *announced(self, one)]) for one in standings}
         keep(self, "hello_replies", {one: Reply(250, "", text) for one, text in lines.items()})
-        keep(self, "fake_key", _FAKE_KEY)
         keep(self, "table", command_table(self))
         keep(self, "help_reply", Reply(214, "2.0.0", help_text(self)))
 

@@ -357,7 +357,7 @@ def test_no_value_with_a_secret_in_it_shows_it() -> None:
     verifier = make_verifier(SECRET, "scram-sha-256")
     values = [
         UserAccount("ann", SECRET), Entry(Account("ann"), stored), event, Login(event), Answer(SECRET),
-        Ask("ann", "password", SECRET), Surroundings(fake_key=SECRET.encode()), Credentials("ann", SECRET, SECRET),
+        Ask("ann", "password", SECRET), Surroundings(salt_key=SECRET.encode()), Credentials("ann", SECRET, SECRET),
         LdapSettings("ldap://x", base="dc=x", service_password=SECRET), verifier,
         MemoryStore([UserAccount("ann", SECRET)]),
     ]  # fmt: skip

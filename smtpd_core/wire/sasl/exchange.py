@@ -65,10 +65,10 @@ MALFORMED = Failure(reply=bad_exchange_501)
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What an exchange may need of its connection. `bindings` as in TlsFacts; `fake_key` makes steady fake salts."""
+    """What an exchange may need of its connection. `bindings` as in TlsFacts; `salt_key` makes steady salts."""
 
     hostname: str = "localhost"
-    fake_key: bytes = field(default=b"", repr=False)
+    salt_key: bytes = field(default=b"", repr=False)
     bindings: Mapping[str, bytes] = field(default_factory=dict)
     client_identity: str = ""
     binding_offered: bool = False  # whether a -PLUS mechanism was announced on this connection

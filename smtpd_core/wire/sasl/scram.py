@@ -1,7 +1,7 @@
 """SCRAM (RFC 5802, RFC 7677) with and without channel binding (-PLUS), the server's side.
 
 The server sees neither the password nor anything from which it could be computed. An unknown user gets a salt that is
-the same each time (made from a key of this process) and fails at the end, like a wrong password.
+the same each time (salts.py) and fails at the end, like a wrong password.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import secrets
 from smtpd_core.wire.sasl.exchange import MALFORMED, Ask, Challenge, Done, Failure, Outcome, Surroundings
 from smtpd_core.wire.sasl.plain import decoded, is_name
 from smtpd_core.wire.sasl.prep import saslprep
+from smtpd_core.wire.sasl.salts import salt_of
 from smtpd_core.wire.sasl.verifier import HASHES, ScramVerifier, Stranger
 
 _FIRST = re.compile(r"(n|y|p=([A-Za-z0-9.-]+)),(?:a=([^,\0]+))?,(n=([^,\0]+),r=([!-+\--~]+)(?:,[^\0]*)?)\Z")
@@ -84,10 +85,9 @@ class Scram:
         return Challenge(self._server_first)
 
     def _fake(self, answer: object) -> ScramVerifier:
-        """Steady for a name and kind, as a stored one is. The key is of one length, so a prefix of SHAKE will do."""
+        """Steady for a name and kind, as a stored one is."""
         like = answer if isinstance(answer, Stranger) else Stranger(self._user)
-        name = f"{self._kind} {like.name}".encode(errors="surrogatepass")
-        salt = hashlib.shake_256(self._around.fake_key + name).digest(like.salt_size)
+        salt = salt_of(self._around.salt_key, self._kind, like.name, like.salt_size)
         size = hashlib.new(self._hash).digest_size
         return ScramVerifier(salt, like.iterations, secrets.token_bytes(size), secrets.token_bytes(size))
 

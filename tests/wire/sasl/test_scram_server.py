@@ -62,7 +62,7 @@ def play(
 ) -> Outcome:
     """Client and server to their end."""
     row = MECHANISMS[name]
-    exchange = row.start(Surroundings(fake_key=b"k", bindings=bindings or {}, **more))
+    exchange = row.start(Surroundings(salt_key=b"k", bindings=bindings or {}, **more))
     outcome = exchange.first(client.first())
     while True:
         if isinstance(outcome, Ask):
@@ -93,7 +93,7 @@ def test_a_wrong_password_and_an_unknown_user_fail_alike(password: str | None) -
 def test_an_unknown_user_has_a_salt_that_stays() -> None:
     salts = set()
     for _ in range(3):
-        exchange = MECHANISMS["SCRAM-SHA-256"].start(Surroundings(fake_key=b"k"))
+        exchange = MECHANISMS["SCRAM-SHA-256"].start(Surroundings(salt_key=b"k"))
         exchange.first(b"n,,n=nobody,r=x")
         told = exchange.supply(None)
         assert isinstance(told, Challenge)
