@@ -40,6 +40,11 @@ class ChainStore:
         return tuple(version_of(store) for store in self.stores)
 
     @property
+    def at_once(self) -> int:
+        """The least of those that have a limit."""
+        return min((limit for store in self.stores if (limit := getattr(store, "at_once", 0))), default=0)
+
+    @property
     def salt_key(self) -> bytes:
         return next((store.salt_key for store in self.stores if hasattr(store, "salt_key")), PROCESS_KEY)
 

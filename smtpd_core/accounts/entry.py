@@ -2,7 +2,7 @@
 
 An entry may hold several secrets for one password: a hash for PLAIN and LOGIN, verifiers for SCRAM, an NT hash for
 NTLM; or the password itself ({PLAIN}), which serves them all. Pure: no files, no tables.
-Not here: what a hash is (hashing.py).
+Not here: what a stored form tells (stored.py), what a hash is (hashing.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from smtpd_core.accounts import hashing, nt_hash
 from smtpd_core.accounts.store import Account
+from smtpd_core.accounts.stored import HashUnusable, cleartext_of, nt_hash_of, verifier_of
 from smtpd_core.wire.sasl.salts import salt_of
 from smtpd_core.wire.sasl.verifier import HASHES, make_verifier
 
@@ -23,7 +24,7 @@ STORABLE = ("password", "scram-sha-256", "scram-sha-1", "nt-hash", "cleartext")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`secrets` are stored forms (hashing.py); none means that nobody logs in by password."""
+    """`secrets` are stored forms (stored.py); none means that nobody logs in by password."""
 
     account: Account
     secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -34,11 +35,11 @@ def fits(entry: Entry, password: str) -> str | None:
 
     Raises HashUnusable where there are secrets and none can be checked.
     """
-    reason: hashing.HashUnusable | None = None
+    reason: HashUnusable | None = None
     for stored in _dearest_first(entry.secrets):
         try:
             return stored if hashing.matches(stored, password) else None
-        except hashing.HashUnusable as error:
+        except HashUnusable as error:
             reason = error
     if reason is not None:
         raise reason
@@ -57,16 +58,16 @@ def secret(entry: Entry, kind: str, key: bytes) -> object | None:
     `key` makes the salt of a verifier that is made from a clear password: one that stays the same and tells nothing of
     the password, since it is shown to whoever names the user.
     """
-    for stored in sorted(entry.secrets, key=lambda stored: hashing.cleartext_of(stored) is not None):
-        clear = hashing.cleartext_of(stored)
+    for stored in sorted(entry.secrets, key=lambda stored: cleartext_of(stored) is not None):
+        clear = cleartext_of(stored)
         if kind == "cleartext" and clear is not None:
             return clear
         if kind == "nt-hash":
-            known = nt_hash.of_password(clear) if clear is not None else hashing.nt_hash_of(stored)
+            known = nt_hash.of_password(clear) if clear is not None else nt_hash_of(stored)
             if known is not None:
                 return known
         if kind in HASHES:
-            verifier = hashing.verifier_of(stored, kind)
+            verifier = verifier_of(stored, kind)
             if verifier is None and clear is not None:
                 verifier = make_verifier(clear, kind, salt=salt_of(key, kind, entry.account.user_name))
             if verifier is not None:

@@ -15,6 +15,7 @@ from smtpd_core.accounts import entry as entries
 from smtpd_core.accounts import hashing
 from smtpd_core.accounts.entry import Entry
 from smtpd_core.accounts.store import Account, StoreUnavailable, unavailable
+from smtpd_core.accounts.stored import HashUnusable, verifier_of
 from smtpd_core.wire.sasl.prep import user_name
 from smtpd_core.wire.sasl.salts import PROCESS_KEY, salt_of
 from smtpd_core.wire.sasl.verifier import DEFAULT_ITERATIONS, HASHES, ScramVerifier, Stranger, make_verifier
@@ -30,6 +31,7 @@ class RecordStore(ABC):
     """A store of entries. Subclasses say find(), and put() where hashes are renewed."""
 
     renews: bool
+    at_once = hashing.AT_ONCE
     case_insensitive: bool
 
     def __init__(self) -> None:
@@ -62,7 +64,7 @@ class RecordStore(ABC):
         self._remember(found)
         try:
             matched = entries.fits(found, password)
-        except hashing.HashUnusable as reason:
+        except HashUnusable as reason:
             raise unavailable(f"account {found.account.user_name!r}: {reason}") from None
         if matched is None:
             return None
@@ -85,7 +87,7 @@ class RecordStore(ABC):
             if self._derives:
                 make_verifier("nobody", kind)  # what the look-up of a user with a clear password costs
             return self._stranger(user, kind)
-        except hashing.HashUnusable as reason:
+        except HashUnusable as reason:
             raise unavailable(f"account {user!r}: {reason}") from None
 
     def account(self, user: str) -> Account | None:
@@ -104,7 +106,7 @@ class RecordStore(ABC):
         model = models[self._number(user) % len(models)]
         try:
             entries.fits(Entry(Account(""), model), password)
-        except hashing.HashUnusable:
+        except HashUnusable:
             pass  # a real user with such a hash is answered at once too
 
     def _stranger(self, user: str, kind: str) -> Stranger:
@@ -121,8 +123,8 @@ class RecordStore(ABC):
         for kind in HASHES:
             for stored in (one for some in all_secrets for one in some if kind.upper() in one[:20].upper()):
                 try:
-                    verifier = hashing.verifier_of(stored, kind)
-                except hashing.HashUnusable:
+                    verifier = verifier_of(stored, kind)
+                except HashUnusable:
                     continue
                 if verifier is not None:
                     self._learn_shape(kind, verifier)

@@ -50,9 +50,10 @@ class AccountStore(Protocol):
     def kinds(self) -> frozenset[str]:
         """What this store can answer; only mechanisms that it can serve are offered. A plain attribute will do."""
 
-    # Two more that a store may have. `version`, where its kinds may change: any value that is another one when they may
-    # have; it is read at each EHLO and must not wait for anything. `salt_key`, where it makes SCRAM verifiers from clear
+    # More that a store may have. `version`, where its kinds may change: any value that is another one when they may
+    # have; it is read at each EHLO and must not wait for anything. `salt_key`, where it makes SCRAM verifiers of clear
     # passwords or describes a Stranger: bytes that its salts are made from (wire/sasl/salts.py), which a server sets.
+    # `at_once`: how many may be in it at a time, where that is less than the server would let in (half of its threads).
 
     def verify(self, user: str, password: str) -> Account | None:
         """The account, or None for a wrong password or an unknown user, in the same time for both."""

@@ -355,6 +355,7 @@ class SmtpServer(Component):
         if accounts_too:
             house.accounts = self._account_store()
         store: Any = house.accounts
+        self._slots.login_share.at_most = getattr(store, "at_once", 0)
         if self.scram_salt_key and hasattr(store, "salt_key"):
             store.salt_key = self.scram_salt_key
         house.keep_with(self.store, self.outbox, self.drafts)

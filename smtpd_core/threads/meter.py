@@ -16,16 +16,21 @@ _HICCUP = 8 * SLOW
 
 
 class Share:
-    """A part of the slots for hooks that must leave room for others (account look-ups and hash checks: a half)."""
+    """A part of the slots for hooks that must leave room for others (account look-ups and hash checks: a half).
 
-    __slots__ = ("fraction", "held")
+    `at_most`: and no more than that many, however many slots there are; 0 is no limit.
+    """
+
+    __slots__ = ("at_most", "fraction", "held")
 
     def __init__(self, fraction: float) -> None:
         self.fraction = fraction
+        self.at_most = 0
         self.held = 0
 
     def limit(self, slots: int) -> int:
-        return max(1, int(slots * self.fraction))
+        part = max(1, int(slots * self.fraction))
+        return min(part, self.at_most) if self.at_most else part
 
 
 class HookMeter:

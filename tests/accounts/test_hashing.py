@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from smtpd_core.accounts import hashing
+from smtpd_core.accounts import foreign_hashes, hashing
 from smtpd_core.accounts.nt_hash import md4, of_password
+from smtpd_core.accounts.stored import verifier_of
 from smtpd_core.wire.sasl.verifier import make_verifier
 
 CRYPT_SHA512 = "$6$saltstring$AIsRs/Ee56G/tC8MEHhvReZTfx8u3rXXMl6eYrjCG9ibix19DxoMBLogdTET5Ukw9Sf7eZTITsuk0Ry5qulYz."
@@ -76,7 +77,7 @@ def test_scram_verifiers_check_a_password_too() -> None:
     stored = "{SCRAM-SHA-256}" + str(make_verifier("secret", "scram-sha-256", iterations=4096))
     assert hashing.matches(stored, "secret") and not hashing.matches(stored, "Secret")
     assert not hashing.is_outdated(stored)
-    assert hashing.verifier_of(stored, "scram-sha-256") and not hashing.verifier_of(stored, "scram-sha-1")
+    assert verifier_of(stored, "scram-sha-256") and not verifier_of(stored, "scram-sha-1")
 
 
 def test_bcrypt_as_htpasswd_and_others_write_it() -> None:
@@ -113,11 +114,19 @@ def test_a_stored_password_that_can_not_be_checked_says_why_and_not_what(stored:
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for library in ("argon2", "bcrypt", "passlib_context"):
-        monkeypatch.setattr(hashing, library, None)
+    monkeypatch.setattr(hashing, "argon2", None)
+    monkeypatch.setattr(foreign_hashes, "bcrypt", None)
+    monkeypatch.setattr(foreign_hashes, "passlib_context", None)
     for stored, extra in (("$2y$05$x", "passwords"), (CRYPT_SHA512, "crypt")):
         assert f"smtpd_core[{extra}]" in hashing.why_unusable(stored)
     assert "smtpd_core[passwords]" in hashing.why_unusable("$argon2id$v=19$m=1,t=1,p=1$AAAA$AAAA")
+
+
+def test_a_stored_hash_never_gets_more_memory_than_is_given_to_any() -> None:
+    digest = "A" * 43
+    for stored in (f"$scrypt$ln=30,r=8,p=1$AAAA${digest}", f"$argon2id$v=19$m=2097152,t=1,p=1$AAAAAAAAAAA${digest}"):
+        if stored.startswith("$scrypt") or hashing.argon2 is not None:
+            assert "more memory than is given" in hashing.why_unusable(stored)
 
 
 def test_what_is_old_or_cheap_is_renewed(scheme: str) -> None:

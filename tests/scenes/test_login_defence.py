@@ -196,6 +196,45 @@ def test_a_slow_store_delays_nobody_who_does_not_log_in(serve: Callable[..., Smt
     assert most <= 10, "log-ins hold at most half of the threads"
 
 
+class Counted(MemoryStore):
+    """Knows how many are in it, and lets nobody out before as many as there may be have come."""
+
+    at_once = 3
+
+    def __init__(self) -> None:
+        super().__init__([UserAccount("ann", "x")])
+        self.lock = threading.Lock()
+        self.full = threading.Event()
+        self.inside = self.most = 0
+
+    def verify(self, user: str, password: str) -> Account | None:
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            if self.inside == self.at_once:
+                self.full.set()
+        assert self.full.wait(20)
+        time.sleep(0.02)  # a moment in which a fourth could come
+        with self.lock:
+            self.inside -= 1
+        return super().verify(user, password)
+
+
+def test_a_store_bounds_how_many_are_in_it_and_no_thread_waits_for_that(serve: Callable[..., SmtpServer]) -> None:
+    """As hashing does, whose memory must not grow with the number of threads."""
+    store = Counted()
+    server = serve(user_accounts=store, guard=NO_DELAY, max_thread_count=40)
+    clients = [Dialogue(server) for _ in range(12)]
+    for client in clients:
+        client.socket.sendall(f"AUTH {plain('ann', 'x')}\r\n".encode())
+    assert Dialogue(server).say("NOOP").startswith(b"250 ")
+    assert store.full.wait(20) and server.engine is not None
+    for client in clients:
+        assert client.reply().startswith(b"235 ")
+        client.close()
+    assert store.most == 3
+
+
 def test_a_store_that_fails_is_454_and_nobody_is_blamed(serve: Callable[..., SmtpServer]) -> None:
     def broken(user: str, password: str) -> bool:
         if user == "down":

@@ -160,6 +160,13 @@ def test_logins_leave_half_of_the_slots():
     assert made.has_room(post, login)
 
 
+def test_a_share_may_have_a_bound_of_its_own():
+    share = Share(0.5)
+    assert [share.limit(slots) for slots in (1, 3, 32, 1000)] == [1, 1, 16, 500]
+    share.at_most = 16
+    assert [share.limit(slots) for slots in (1, 3, 32, 1000)] == [1, 1, 16, 16]
+
+
 def test_one_hiccup_does_not_make_a_hook_slow_and_a_slow_one_recovers():
     meter = HookMeter("hook")
     meter.note(1.0)
