@@ -2,7 +2,8 @@
 
     file:users.toml                      our own form; any other suffix: lines as htpasswd and passwd-file have them
     sqlite:users.db                      our own table, or `query`
-    postgresql://USER:PW@HOST/DATABASE   the same (extra postgres); mysql://... (extra mysql)
+    postgresql://USER:PW@HOST/DATABASE   the same (extra postgres); mysql://... (extra mysql); instead of :PW in the
+                                         URL, ?password_file=PATH
     ldap://HOST/uid={user},ou=people,dc=example,dc=test                      (extra ldap) bind as that DN
     ldap://HOST/BASE??sub?(uid={user})?bindname=DN,x-password-file=PATH      search, then bind (RFC 4516)
     pam: or pam:SERVICE                  (extra pam)
@@ -14,6 +15,7 @@ Mistakes are ValueError: what, where, what would be right; never with a password
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +113,30 @@ def sql_store(database: Database, choices: Choices) -> SqlStore:
 
 
 def _postgres(url: str, rest: str, choices: Choices, before: list[AccountStore]) -> AccountStore:
-    return sql_store(postgres(url), choices)
+    return sql_store(postgres(*_without_password_file(url)), choices)
 
 
 def _mysql(url: str, rest: str, choices: Choices, before: list[AccountStore]) -> AccountStore:
-    return sql_store(mysql(url), choices)
+    return sql_store(mysql(*_without_password_file(url)), choices)
+
+
+def _without_password_file(url: str) -> tuple[str, str]:
+    """The URL for the driver, and the password that our own option `password_file` names, or ""."""
+    address, _, query = url.partition("?")
+    pairs = query.split("&")
+    others = [pair for pair in pairs if not pair.startswith("password_file=")]
+    files = [unquote(pair.partition("=")[2]) for pair in pairs if pair not in others]
+    return "?".join(filter(None, (address, "&".join(others)))), first_line(files[0]) if files else ""
+
+
+def shows_password(url: str) -> bool:
+    """Whether a password stands in the URL, or in one of those of a chain."""
+    for one in url.split("|"):
+        _, _, rest = one.strip().partition("://")
+        login, at, _ = re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")
+        if (at and ":" in login) or re.search("[?&]password=", rest):
+            return True
+    return False
 
 
 _LDAP_EXTENSIONS = {

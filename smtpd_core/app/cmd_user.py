@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from smtpd_core.accounts import Account, StoreUnavailable, ntlm
 from smtpd_core.accounts.entry import STORABLE, Entry, stored_forms
-from smtpd_core.accounts.opening import Choices, open_editable, open_store
+from smtpd_core.accounts.opening import Choices, open_editable, open_store, shows_password
 from smtpd_core.accounts.store import AccountStore
 from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.stores import choices_of
@@ -27,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default="", metavar="NAME", help="check without it looks the store over")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--config", metavar="F", help="a configuration with [accounts] store")
-    where.add_argument("--store", metavar="URL", help="file:users.toml, sqlite:users.db, postgresql://...")
+    where.add_argument(
+        "--store", metavar="URL", help="file:users.toml, sqlite:users.db, postgresql://...?password_file=PATH"
+    )
     parser.add_argument("--email", default="", help="add: the user's address")
     parser.add_argument("--display-name", default="", help="add: the user's name as people write it")
     parser.add_argument("--may-send-as", action="append", default=[], metavar="A", help="add: an address or @domain")
@@ -61,6 +63,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _where(options: argparse.Namespace) -> tuple[str, Choices]:
     if options.store:
+        if shows_password(options.store):
+            print(
+                "user: whoever lists the machine's processes sees the password in --store;"
+                " give ?password_file=PATH instead, or --config",
+                file=sys.stderr,
+            )
         return str(options.store), Choices()
     settings = load(options.config, os.environ).accounts
     if not settings.store:

@@ -131,7 +131,7 @@ class _Reader:
                 return choice(value, one_of)
             return _PLAIN[kind](value)
         except ValueError as error:
-            self.fault(key, str(error))
+            self.fault(key, str(error) if not one.metadata["secret"] else "expected one line of text in quotes")
             return MISSING
 
 

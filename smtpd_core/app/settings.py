@@ -17,12 +17,21 @@ from typing import Any
 SECONDS, BYTES, BYTES_PER_SECOND = "seconds", "bytes", "bytes per second"
 
 
-def setting(default: Any, meaning: str, *, unit: str = "", one_of: tuple[str, ...] = (), restart: bool = False) -> Any:
-    """One field. `restart`: a reload notes a change and keeps the old value."""
-    metadata = {"meaning": meaning, "unit": unit, "one_of": one_of, "restart": restart}
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    unit: str = "",
+    one_of: tuple[str, ...] = (),
+    restart: bool = False,
+    secret: bool = False,
+) -> Any:
+    """One field. `restart`: a reload notes a change and keeps the old value. `secret`: its value may hold a password,
+    and is never shown."""
+    metadata = {"meaning": meaning, "unit": unit, "one_of": one_of, "restart": restart, "secret": secret}
     if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=default, metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +181,7 @@ class Accounts:
         "",
         '"file:users.toml", "sqlite:users.db", "postgresql://...", "mysql://...", "ldap://...", "pam:",'
         ' "introspect:https://..." or "jwks:https://..."; several, separated by " | ", are asked in order',
+        secret=True,
     )
     case_insensitive: bool = setting(False, "user names match regardless of case")
     query: str = setting(

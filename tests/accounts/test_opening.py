@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,10 @@ import pytest
 from smtpd_core.accounts import extras
 from smtpd_core.accounts.chain import ChainStore
 from smtpd_core.accounts.entry import Entry
-from smtpd_core.accounts.opening import Choices, open_store
+from smtpd_core.accounts.opening import Choices, open_store, shows_password
 from smtpd_core.accounts.password_file import PasswordFileStore
 from smtpd_core.accounts.sql import SqlStore, sqlite
-from smtpd_core.accounts.store import Account
+from smtpd_core.accounts.store import Account, StoreUnavailable
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +113,63 @@ def test_an_ldap_url_says_where_and_how_and_as_whom(monkeypatch: pytest.MonkeyPa
 def test_a_store_opened_twice_is_two_stores() -> None:
     one, other = open_store("file:users.toml"), open_store("file:users.toml")
     assert isinstance(one, PasswordFileStore) and one is not other
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "smtp:hun/ter2@127.0.0.1/mail",
+        "smtp:hun@ter2@127.0.0.1/mail",
+        "smtp:hun?ter2@127.0.0.1/mail",
+        "smtp:hun#ter2@127.0.0.1/mail",
+        "smtp:hun:ter2/mail",
+        "smtp:hunter2/mail",
+        "smtp:hun%ter2@127.0.0.1/mail",
+        "smtp:hun%00ter2@127.0.0.1/mail",
+        "smtp:hunter2@127.0.0.1:port/mail",
+    ],
+)
+def test_a_password_that_could_be_taken_for_another_part_of_its_url_is_refused_unquoted(scheme: str, rest: str) -> None:
+    """Drivers take it apart in their own way and tell the piece that they did not understand."""
+    pytest.importorskip("psycopg" if scheme == "postgresql" else "pymysql")
+    with pytest.raises(ValueError, match="%40 for @") as refused:
+        open_store(f"{scheme}://{rest}")
+    assert "hun" not in str(refused.value) and "ter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://smtp@127.0.0.1:1/mail?connect_timeout=1&password_file={}",
+        "mysql://smtp@127.0.0.1:1/mail?password_file={}",
+        "postgresql://smtp:hunter2@127.0.0.1:1/mail",
+        "mysql://smtp:hunter2@127.0.0.1:1/mail",
+        "postgresql://127.0.0.1:1/mail?user=smtp&password=hunter2",
+    ],
+)
+def test_no_error_of_a_database_shows_our_password(tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("psycopg" if url.startswith("postgresql") else "pymysql")
+    (tmp_path / "pw").write_text("hunter2\n")
+    store = open_store(url.format(tmp_path / "pw"))
+    with pytest.raises(StoreUnavailable) as told:
+        store.account("ann")
+    assert "127.0.0.1:1/mail" in str(told.value)
+    assert "hunter2" not in "".join(traceback.format_exception(told.value)) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "shows"),
+    [
+        ("file:users.toml", False),
+        ("postgresql://smtp@db.test/mail", False),
+        ("postgresql://smtp@db.test/mail?password_file=x", False),
+        ("postgresql://smtp:pw@db.test/mail", True),
+        ("mysql://smtp:p/w@db.test/mail", False),  # which is refused
+        ("postgresql://db.test/mail?user=smtp&password=pw", True),
+        ("file:users.toml | mysql://smtp:pw@db.test/mail", True),
+        ("ldap://db.test/uid={user},ou=people", False),
+    ],
+)
+def test_a_url_that_shows_its_password(url: str, shows: bool) -> None:
+    assert shows_password(url) is shows

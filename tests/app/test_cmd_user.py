@@ -7,7 +7,7 @@ import json
 import os
 import pty
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import pytest
 from smtpd_core.accounts import hashing
 from smtpd_core.accounts.opening import open_store
 from smtpd_core.app.cli import main
+from smtpd_core.app.settings import Accounts, Settings
+from tests.accounts.directory import is_here, mariadb, postgres, postgres_programs
 
 
 @dataclass
@@ -46,9 +48,22 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return call
 
 
-@pytest.mark.parametrize("url", ["file:users.toml", "file:passwd", "sqlite:users.db"])
-def test_the_life_of_an_account(url: str, user: User, tmp_path: Path) -> None:
-    at = ("--store", url)
+@pytest.fixture(params=["file:users.toml", "file:passwd", "sqlite:users.db", "postgresql", "mysql"])
+def writable(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of each kind of store that the command can change."""
+    if request.param not in ("postgresql", "mysql"):
+        yield request.param
+        return
+    pytest.importorskip("psycopg" if request.param == "postgresql" else "pymysql")
+    there = postgres_programs() is not None if request.param == "postgresql" else is_here("mariadbd")
+    if not there and os.environ.get("CI") != "true":
+        pytest.skip("needs the database from Debian's packages")
+    with postgres() if request.param == "postgresql" else mariadb() as url:
+        yield url.replace(":unused@", "@")  # a password in --store is warned of
+
+
+def test_the_life_of_an_account(writable: str, user: User, tmp_path: Path) -> None:
+    at = ("--store", writable)
     made = user("add", *at, "ann", "--email", "ann@x.test", "--may-send-as", "@y.test", password="one")
     assert (made.code, made.err) == (0, "")
     assert user("check", *at, "ann", password="one").code == 0
@@ -94,6 +109,27 @@ def test_mistakes_are_told_with_what_would_be_right(
     (tmp_path / "nothing.toml").write_text("")
     told = user(*arguments)
     assert told.code in (1, 2) and why in told.err and "Traceback" not in told.err
+
+
+def test_the_password_of_a_database_need_not_be_seen_in_the_list_of_processes(user: User, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    (tmp_path / "pw").write_text("hunter2\n")
+    told = user("list", "--store", "postgresql://smtp:hunter2@127.0.0.1:1/mail")
+    assert told.code == 1 and "password_file=PATH" in told.err and "hunter2" not in told.err + told.out
+    told = user("list", "--store", "postgresql://smtp@127.0.0.1:1/mail?password_file=pw")
+    assert told.code == 1 and "password_file" not in told.err and "hunter2" not in told.err + told.out
+    told = user("list", "--store", "postgresql://smtp:hun/ter2@127.0.0.1:1/mail")
+    assert told.code == 2 and "%2F for /" in told.err and "ter2" not in told.err
+
+
+def test_a_store_in_the_settings_is_never_quoted(user: User, tmp_path: Path) -> None:
+    path = tmp_path / "smtpd.toml"
+    for value in ('["postgresql://smtp:hunter2@h/d"]', '{ url = "postgresql://smtp:hunter2@h/d" }'):
+        path.write_text(f"[accounts]\nstore = {value}\n")
+        told = user("list", "--config", str(path))
+        assert told.code == 2 and "accounts.store" in told.err and "hunter2" not in told.err
+    settings = Settings(accounts=Accounts(store="postgresql://smtp:hunter2@h/d"))
+    assert "hunter2" not in repr(settings)
 
 
 def test_a_terminal_is_asked_twice_and_shows_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from smtpd_core.accounts.extras import needed
 from smtpd_core.accounts.store import StoreUnavailable, unavailable
@@ -36,7 +36,7 @@ class Database:
 
     Statements name their parameters `:user`; `percent_style` rewrites them to `%(user)s` for drivers that want that.
     `stamp()` is another value when the contents may have changed; it never waits. A server can't be asked without
-    waiting, so there it is another one now and then.
+    waiting, so there it is another one now and then. `hidden` is our password, which no error shows.
     """
 
     def __init__(
@@ -48,8 +48,10 @@ class Database:
         percent_style: bool = False,
         key_type: str = "VARCHAR(255)",
         stamp: Callable[[], object] | None = None,
+        hidden: str = "",
     ) -> None:
         self.name = name
+        self._hidden = hidden
         self.stamp = stamp or (lambda: int(time.monotonic() / LOOK_AGAIN_AFTER))
         self.key_type = key_type
         self._open = open
@@ -127,7 +129,10 @@ class Database:
 
     def _down(self, error: Exception) -> StoreUnavailable:
         """The driver's words, first line only: what follows may quote the statement's values."""
-        told = str(error).strip().partition("\n")[0][:200]
+        told = str(error).strip().partition("\n")[0]
+        if self._hidden:
+            told = told.replace(self._hidden, "****")
+        told = told[:200]
         return unavailable(f"{self.name}: {type(error).__name__}: {told}")
 
 
@@ -153,32 +158,37 @@ def _stamp(path: str | Path) -> tuple[int, int, int] | None:
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
 
 
-def postgres(url: str) -> Database:
-    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=... as libpq reads it. Raises ExtraMissing."""
+def postgres(url: str, password: str = "") -> Database:
+    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=... as libpq reads it. `password` is one that is not in the
+    URL. Raises ExtraMissing, or ValueError for a URL that is none."""
+    parts = _address(url)
+    more = {"password": password} if password else {}
     driver = needed("psycopg", extra="postgres", purpose="an account store in PostgreSQL")
 
     def open_session() -> Any:
         return driver.connect(
-            url, connect_timeout=CONNECT_TIMEOUT, options=f"-c statement_timeout={STATEMENT_TIMEOUT * 1000}"
+            url, connect_timeout=CONNECT_TIMEOUT, options=f"-c statement_timeout={STATEMENT_TIMEOUT * 1000}", **more
         )
 
-    return Database(_shown(url), open_session, (driver.Error,), percent_style=True)
+    hidden = password or unquote(parts.password or "")
+    return Database(_shown(url), open_session, (driver.Error,), percent_style=True, hidden=hidden)
 
 
-def mysql(url: str) -> Database:
-    """mysql://USER:PASSWORD@HOST:PORT/DATABASE, or ?unix_socket=PATH. Raises ExtraMissing."""
+def mysql(url: str, password: str = "") -> Database:
+    """mysql://USER:PASSWORD@HOST:PORT/DATABASE, or ?unix_socket=PATH; otherwise as postgres() above."""
+    parts = _address(url)
     driver = needed("pymysql", extra="mysql", purpose="an account store in MySQL")
-    parts = urlsplit(url)
     if parts.query and not parts.query.startswith("unix_socket="):
         raise ValueError("a mysql URL knows the option unix_socket only")
     socket = unquote(parts.query.partition("=")[2]) or None
+    hidden = password or unquote(parts.password or "")
 
     def open_session() -> Any:
         return driver.connect(
             host=parts.hostname or "localhost",
             port=parts.port or 3306,
             user=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
+            password=hidden,
             database=unquote(parts.path.lstrip("/")),
             unix_socket=socket,
             charset="utf8mb4",
@@ -189,7 +199,25 @@ def mysql(url: str) -> Database:
 
     # MySQL compares text regardless of case unless told otherwise; names here compare as they are.
     key = "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-    return Database(_shown(url), open_session, (driver.MySQLError,), percent_style=True, key_type=key)
+    return Database(_shown(url), open_session, (driver.MySQLError,), percent_style=True, key_type=key, hidden=hidden)
+
+
+# What an address uses for itself, and how a password has it.
+_QUOTED = "%40 for @, %2F for /, %3A for :, %3F for ?, %23 for #, %25 for %"
+_BAD_QUOTE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+
+
+def _address(url: str) -> SplitResult:
+    """A URL whose password can't be taken for another part of it, which drivers would then quote in their errors."""
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    hosts = authority.rpartition("@")[2].split(",")
+    ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
+    if _BAD_QUOTE.search(rest) or "@" in rest[len(authority) :] or authority.count("@") > 1:
+        raise ValueError(f"{scheme}: a password in a URL is written with {_QUOTED}")
+    if any(port and not (port.isascii() and port.isdigit()) for port in ports):
+        raise ValueError(f"{scheme}: the port of a host is a number; a password in a URL is written with {_QUOTED}")
+    return urlsplit(url)
 
 
 def _shown(url: str) -> str:
