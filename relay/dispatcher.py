@@ -245,15 +245,18 @@ class Dispatcher:
         return self._outstanding.room_beside(waiting)
 
     def _start(self, destination: str, now: float, others_wait: bool) -> bool:
-        is_local = destination.partition(":")[0] in LOCAL
-        window = self._windows[destination]
-        if window.is_closed(now):
+        couriers = self._couriers[destination.partition(":")[0] in LOCAL]
+        window = self._windows.get(destination)
+        if window is not None and window.is_closed(now):
             self._put_off(destination, window, now)
             return True
+        pace = Pace.NEW if window is None else window.pace
+        if not couriers.room(pace):
+            return False
+        window = window or self._windows[destination]
         interval = self._terms_of(destination).interval
         if now < self._starts.get(destination, 0.0) <= now + interval:
             return False
-        couriers, pace = self._couriers[is_local], window.pace
         room = min(window.room(now), couriers.room(pace))
         if others_wait:
             most = 1 if pace is Pace.NEW else max(1, couriers.active // 4)

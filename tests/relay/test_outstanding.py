@@ -150,8 +150,7 @@ def test_what_was_put_off_while_the_queue_failed_is_settled_later() -> None:
     scene = Scene(Down())
     scene.put(60, "mx:down.test")
     scene.dispatcher.step([], scene.clock.now)
-    for _ in range(3):  # closed after several troubles
-        scene.step(expects=5)
+    scene.step(expects=5)  # closed after several troubles
     scene.dispatcher.step(scene.dispatcher.wait(0.5), scene.clock.now)
     scene.queue.fails = True
     scene.put(10, "mx:down.test")
