@@ -218,9 +218,11 @@ class Dispatcher:
         rest: list[tuple[tuple[bool, int], str]] = []
         begun = False
         for destination in list(self._backlog):
-            turn = _turn(self._windows.get(destination))
+            window = self._windows.get(destination)
+            turn = _turn(window)
             if turn > _FIRST:
-                rest.append((turn, destination))
+                if not (others_wait and window is not None and window.pace is Pace.NEW):
+                    rest.append((turn, destination))
             elif self._start(destination, now, others_wait):
                 begun = self._has_begun = True
                 if not self._has_room:
