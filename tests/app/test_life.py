@@ -204,9 +204,21 @@ def test_it_misbehaves_as_it_is_told(tmp_path: Path) -> None:
         assert "misbehaves on purpose: RCPT to=*@full.test reply 452 times=1" in daemon.log.read_text()
 
 
+def test_it_misbehaves_in_the_handshake(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path / "state", "--fault", "HANDSHAKE close times=1") as daemon:
+        with smtplib.SMTP(*daemon.address, timeout=60) as client:
+            with pytest.raises(OSError):
+                client.starttls()
+            client.close()
+        with smtplib.SMTP(*daemon.address, timeout=60) as client:
+            assert client.starttls()[0] == 220 and client.noop()[0] == 250
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
+        ("HANDSHAKE certificate expired", "serve shows what tls.certificate says"),
+        ("RCPT drop SIZE", "drop is for EHLO, not for RCPT"),
         ("magic", "a domain is due"),
         ("RPCT reply 452", "did you mean RCPT?"),
         ("RCPT reply 99", "99"),
