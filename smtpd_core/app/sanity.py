@@ -2,7 +2,7 @@
 
 `faults` are reasons to refuse the start; `warnings` are said and started with. Each begins with its key.
 Thread: any. Looks at files and directories, changes nothing.
-Not here: types and spellings (load.py).
+Not here: types and spellings (values.py, tables.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from smtpd_core.accounts import ntlm
 from smtpd_core.app import ways
-from smtpd_core.app.load import nearest
 from smtpd_core.app.settings import Accounts, Listener, Settings
+from smtpd_core.app.values import nearest
 from smtpd_core.app.ways import split
 from smtpd_core.wire.extensions import EXTENSIONS
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS

@@ -1,8 +1,20 @@
-"""Durations and sizes as people write them: a value out, or a ValueError that says what would be right."""
+"""Values as people write them: durations, sizes, names, numbers; out comes a value, or a ValueError that says what
+would be right.
+
+Thread: any.
+Not here: tables and lists of them (tables.py, validation.py).
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field
+from functools import partial
+from typing import Any
+
+from smtpd_core.app.settings import BYTES, BYTES_PER_SECOND, SECONDS
 
 _DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _SIZES = {
@@ -24,6 +36,15 @@ _NUMBER = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)\Z", re.ASCII)
 LONGEST = 315_360_000.0
 # The largest size: SQLite's and the file system's numbers stay far below 63 bits.
 LARGEST = 1 << 50
+
+
+def reading(one: Field[Any], kind: type) -> Callable[[object], Any]:
+    """What makes a value of a setting of text or of a file's table: the one description of what is understood."""
+    if one.metadata["secret"]:
+        return secret
+    if one.metadata["one_of"]:
+        return partial(choice, one_of=one.metadata["one_of"])
+    return _BY_UNIT.get(one.metadata["unit"]) or _PLAIN[kind]
 
 
 def duration(value: object) -> float:
@@ -59,6 +80,58 @@ def _measure(
         raise ValueError(f"unknown unit {match[2]!r}, {expected}")
     number = float(match[1]) if "." in match[1] else int(match[1])
     return number * units[name or unit]
+
+
+def choice(value: object, one_of: tuple[str, ...]) -> str:
+    """One of the names, '-' and '_' alike."""
+    text = value.replace("_", "-").lower() if isinstance(value, str) else ""
+    if text in one_of:
+        return text
+    raise ValueError(f"{say(value)} is none of {', '.join(one_of)}{nearest(text, one_of)}")
+
+
+def boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"expected true or false, not {say(value)}")
+
+
+def number(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1 << 31:
+        return value
+    raise ValueError(f"expected a whole number, 0 or more, not {say(value)}")
+
+
+def text(value: object) -> str:
+    if isinstance(value, str) and not any(c < " " or c == "\x7f" for c in value):
+        return value
+    raise ValueError(f"expected one line of text in quotes, not {say(value)}")
+
+
+def secret(value: object) -> str:
+    """Text that is never shown, whatever is wrong with it."""
+    try:
+        return text(value)
+    except ValueError:
+        raise ValueError("expected one line of text in quotes") from None
+
+
+_PLAIN: dict[type, Callable[[object], Any]] = {bool: boolean, int: number, str: text}
+_BY_UNIT: dict[str, Callable[[object], Any]] = {SECONDS: duration, BYTES: size, BYTES_PER_SECOND: size}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean X?", or nothing where nothing is near."""
+    near = difflib.get_close_matches(name.replace("-", "_"), list(known), 1, 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def say(value: object) -> str:
+    """What was given, short enough for a line."""
+    if isinstance(value, Mapping):
+        return "a table"
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def say_duration(seconds: float) -> str:

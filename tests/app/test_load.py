@@ -10,6 +10,8 @@ from smtpd_core.app.load import BadSettings, load, variables
 from smtpd_core.app.settings import Settings
 from smtpd_core.app.values import duration, say_duration, say_size, size
 
+pytestmark = pytest.mark.usefixtures("loader")
+
 
 def loaded(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -> Settings:
     file = tmp_path / "smtpd.toml"
@@ -105,6 +107,15 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(tmp_path: Path) ->
     assert (
         said == "environment: SMTPD_CORE_LIMITS_MAX_ERROR: unknown setting; did you mean SMTPD_CORE_LIMITS_MAX_ERRORS?"
     )
+
+
+def test_a_fault_of_a_variable_names_the_variable(tmp_path: Path) -> None:
+    environment = {"SMTPD_CORE_LIMITS_MAX_ERRORS": "many", "SMTPD_CORE_RELAY_RETRY": "5m, soon"}
+    lines = faults(tmp_path, "[limits]\nmax-errors = 3", environment).splitlines()
+    assert [line.split(":")[:2] for line in sorted(lines)] == [
+        ["environment", " SMTPD_CORE_LIMITS_MAX_ERRORS"],
+        ["environment", " SMTPD_CORE_RELAY_RETRY"],
+    ]
 
 
 def test_every_variable_leads_to_a_setting() -> None:

@@ -14,8 +14,7 @@ from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.plan import explain
 from smtpd_core.app.sanity import bad_address, faults, warnings
 from smtpd_core.app.settings import EMBEDDED, Accounts, Domain, Limits, Listener, Relay, Settings, Tls
-
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+from tests.app.mutants import EXAMPLES, mutate
 
 
 def with_listener(**values: object) -> Settings:
@@ -103,6 +102,7 @@ def test_check_exits_2_with_file_and_key(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == f"{file}: listener[1].auht: unknown setting; did you mean auth?\n"
 
 
+@pytest.mark.usefixtures("loader")
 @pytest.mark.parametrize("name", ["catcher.toml", "company.toml"])
 def test_whatever_is_in_the_file_it_is_explained_or_refused(name: str, tmp_path: Path) -> None:
     """A mutated starter file gives settings or faults, never another exception."""
@@ -121,28 +121,3 @@ def test_whatever_is_in_the_file_it_is_explained_or_refused(name: str, tmp_path:
             refuse(settings, str(file))
         except BadSettings as bad:
             assert all(fault.startswith(str(file)) for fault in bad.faults)
-
-
-def mutate(text: bytes, dice: random.Random) -> bytes:
-    """Cut, doubled, swapped and strange pieces."""
-    for _ in range(dice.randrange(1, 4)):
-        at, end = sorted(dice.randrange(len(text) + 1) for _ in range(2))
-        end = min(end, at + dice.choice((1, 3, 20, 200)))
-        piece = dice.choice(
-            (
-                b"",
-                text[at:end] * 2,
-                b"-1",
-                b'""',
-                b"[]",
-                b"{}",
-                b"true",
-                b"1e400",
-                b"\x00",
-                b"\xff",
-                b"99999999999999999999",
-            )
-            + (b"nan", b"[[a]]\n", b"'", b'"', b"=", b"\n", b"../../etc", b"2030-01-01", b"[" * 50, b"{user}{x}", b":")
-        )
-        text = text[:at] + piece + text[end:]
-    return text

@@ -64,6 +64,8 @@ SINGLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "sqlite3": ("smtpd_core.accounts.sql", "relay.queue_*"),
     "psycopg": ("smtpd_core.accounts.sql", "relay.queue_*"),
     "tomllib": ("smtpd_core.app.load", "smtpd_core.accounts.password_file"),
+    "pydantic": ("smtpd_core.app.validation",),
+    "pydantic_core": ("smtpd_core.app.validation",),
     "asyncio": ("smtpd_core.compat.aiosmtpd",),
 }
 
