@@ -27,7 +27,7 @@ from relay.outbox import Outbox
 from smtpd_core.accounts import AccountStore, StoreUnavailable
 from smtpd_core.accounts.extras import ExtraMissing
 from smtpd_core.app.certificates import pair_files, tls_terms, utc_now
-from smtpd_core.app.figures import Figures, as_text
+from smtpd_core.app.figures import Figure, Figures
 from smtpd_core.app.keeping import Logged
 from smtpd_core.app.load import BadSettings
 from smtpd_core.app.logs import transcript_logger
@@ -82,7 +82,7 @@ class Daemon:
             for door in self._doors:
                 self.listeners += bind(door, inherited)
             if self.settings.metrics.bind:
-                self._watching = WatchPort(self.settings.metrics.bind, self._metrics, self.why_not_ready)
+                self._watching = WatchPort(self.settings.metrics.bind, self._figures, self.why_not_ready)
         except BaseException:
             self._close_listeners()
             raise
@@ -192,8 +192,8 @@ class Daemon:
         refusal = self.outbox.has_room()
         return str(refusal) if refusal is not None else ""
 
-    def _metrics(self) -> str:
-        return as_text(self.figures.samples(self))
+    def _figures(self) -> list[Figure]:
+        return self.figures.samples(self)
 
     # -- parts
 

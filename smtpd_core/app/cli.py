@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from smtpd_core.accounts.extras import ExtraMissing
 from smtpd_core.app.load import BadSettings
 
 PROGRAM = "python -m smtpd_core"
@@ -172,6 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadSettings as bad:
         print(bad, file=sys.stderr)
         return WRONG
+    except ExtraMissing as missing:
+        print(f"smtpd_core: {missing}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

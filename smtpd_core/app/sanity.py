@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from smtpd_core.accounts import ntlm
+from smtpd_core.accounts.extras import ExtraMissing, needed
 from smtpd_core.app import ways
 from smtpd_core.app.settings import Accounts, Listener, Settings
 from smtpd_core.app.values import nearest
@@ -49,6 +50,11 @@ def warnings(settings: Settings) -> list[str]:
     if settings.tls.minimum in ("1.0", "1.1"):
         found.append(f"tls.minimum: TLS {settings.tls.minimum} is broken and serves only very old clients")
     found += _doubtful_logins(settings)
+    if settings.metrics.bind:
+        try:
+            needed("prometheus_client", extra="daemon", purpose="/metrics")
+        except ExtraMissing as missing:
+            found.append(f"metrics.bind: {missing}; /healthz and /readyz do without")
     return found
 
 

@@ -1,4 +1,5 @@
 """The port for those who watch: /metrics, /healthz (the process lives) and /readyz (mail is taken; else 503 and why).
+/metrics needs prometheus_client (extra `daemon`); without it, it is answered 501 and what to install.
 
 One request at a time in a thread of its own, each within its seconds: a watcher that dawdles holds up watchers only.
 Thread: start() and stop() from main.
@@ -7,12 +8,16 @@ Thread: start() and stop() from main.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+from smtpd_core.accounts.extras import ExtraMissing, needed
+from smtpd_core.app.figures import Figure
 from smtpd_core.threads import Loop, start_loop
 
 log = logging.getLogger(__name__)
+
+Gather = Callable[[], Iterable[Figure]]
 
 # A watcher's whole request. It comes from this machine and fits into one packet.
 PATIENCE = 5.0
@@ -21,9 +26,9 @@ PATIENCE = 5.0
 class WatchPort:
     """Bound when it is made (OSError), serving from start() to stop()."""
 
-    def __init__(self, bind: str, metrics: Callable[[], str], why_not_ready: Callable[[], str]) -> None:
+    def __init__(self, bind: str, figures: Gather, why_not_ready: Callable[[], str]) -> None:
         host, _, port = bind.rpartition(":")
-        self._server = _Server((host.strip("[]"), int(port)), metrics, why_not_ready)
+        self._server = _Server((host.strip("[]"), int(port)), figures, why_not_ready)
         self._loop: Loop | None = None
         self._stopping = False
 
@@ -33,6 +38,10 @@ class WatchPort:
         return str(host), int(port)
 
     def start(self) -> None:
+        try:
+            needed("prometheus_client", extra="daemon", purpose="/metrics")
+        except ExtraMissing as missing:
+            self._server.missing = str(missing)
         self._loop = start_loop("watch-port", self._serve)
 
     def _serve(self) -> None:
@@ -54,8 +63,9 @@ class WatchPort:
 
 
 class _Server(HTTPServer):
-    def __init__(self, address: tuple[str, int], metrics: Callable[[], str], why_not_ready: Callable[[], str]) -> None:
-        self.metrics = metrics
+    def __init__(self, address: tuple[str, int], figures: Gather, why_not_ready: Callable[[], str]) -> None:
+        self.figures = figures
+        self.missing = ""
         self.why_not_ready = why_not_ready
         super().__init__(address, _Watcher)
 
@@ -75,7 +85,7 @@ class _Watcher(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._say(200, self.server.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+            self._metrics()
         elif path == "/healthz":
             self._say(200, "ok\n")
         elif path == "/readyz":
@@ -84,8 +94,18 @@ class _Watcher(BaseHTTPRequestHandler):
         else:
             self._say(404, "there are /metrics, /healthz and /readyz\n")
 
-    def _say(self, code: int, text: str, kind: str = "text/plain; charset=utf-8") -> None:
-        body = text.encode()
+    def _metrics(self) -> None:
+        if self.server.missing:
+            self._say(501, f"{self.server.missing}\n")
+            return
+        from smtpd_core.app.exposition import as_text  # can't be imported where the library is missing
+
+        self._send(200, *as_text(self.server.figures(), self.headers.get("Accept", "")))
+
+    def _say(self, code: int, text: str) -> None:
+        self._send(code, text.encode(), "text/plain; charset=utf-8")
+
+    def _send(self, code: int, body: bytes, kind: str) -> None:
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))

@@ -34,14 +34,14 @@ class Share:
 
 
 class HookMeter:
-    """The moving average of one hook's duration. One per hook and server.
+    """The moving average of one hook's duration, and what `calls` took together. One per hook and server.
 
     `budget`: seconds after which the watchdog reports a running call.
     `share`: the part of the slots that this hook may hold together with the others of the same Share.
     `always_slow`: the hook is entered after stepping down whatever it took before.
     """
 
-    __slots__ = ("always_slow", "average", "budget", "calls", "longest", "name", "over_budget", "share")
+    __slots__ = ("always_slow", "average", "budget", "calls", "longest", "name", "over_budget", "seconds", "share")
 
     def __init__(
         self, name: str, budget: float = 30.0, share: Share | None = None, *, always_slow: bool = False
@@ -52,6 +52,7 @@ class HookMeter:
         self.always_slow = always_slow
         self.average = 0.0
         self.longest = 0.0
+        self.seconds = 0.0
         self.calls = 0
         self.over_budget = 0
 
@@ -62,6 +63,7 @@ class HookMeter:
     def note(self, seconds: float) -> None:
         """Count one call. Under the lock of the books."""
         self.calls += 1
+        self.seconds += seconds
         if seconds > self.longest:
             self.longest = seconds
         self.average += (min(seconds, _HICCUP) - self.average) / 8

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import pty
+import re
 import signal
 import smtplib
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ from certs.store import CertificateStore
 from smtpd_core.app.cli import main
 from smtpd_core.app.figures import METRICS
 from tests.app.daemon import ROOT, DaemonProcess
+from tests.app.missing import without
+from tests.app.terminals import OnTerminal, Tmux
 
 
-def fetch(daemon: DaemonProcess, path: str) -> tuple[int, str]:
+def fetch(daemon: DaemonProcess, path: str, accept: str = "*/*") -> tuple[int, str]:
     base = next(line for line in daemon.output.read_text().splitlines() if line.startswith("watching ")).split()[1]
     try:
-        with urllib.request.urlopen(base.replace("/metrics", path), timeout=10) as answer:
+        request = urllib.request.Request(base.replace("/metrics", path), headers={"Accept": accept})
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -51,26 +55,56 @@ def test_a_250_that_means_less_than_synced_says_so_and_is_counted_apart(tmp_path
             client.rcpt("ann@our.test")
             code, text = client.data(b"Subject: x\r\n\r\nx\r\n")
         assert code == 250 and text.endswith(b"(written)")
-        assert 'smtpd_promises_total{durability="written"} 1\n' in fetch(daemon, "/metrics")[1]
+        assert 'smtpd_promises_total{durability="written"} 1.0\n' in fetch(daemon, "/metrics")[1]
+
+
+def main_with_password(words: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO("secret\n"))
+        assert main(words) == 0
 
 
 def test_metrics_count_what_happened(tmp_path: Path) -> None:
-    with configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
+    exposition = pytest.importorskip("smtpd_core.app.exposition")
+    users = tmp_path / "users.toml"
+    main_with_password(["user", "add", "--store", f"file:{users}", "ann"])
+    listener = 'listener = [{ bind = "127.0.0.1:0", auth = "offered" }]\n'
+    accounts = f'accounts = {{ store = "file:{users}", cleartext_without_tls = true }}\n'
+    with configured(tmp_path, f'{listener}{accounts}[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
         send_one(daemon)
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            client.docmd("XYZZY")
+            client.login("ann", "secret")
+            client.quit()
+        with smtplib.SMTP(*daemon.address, timeout=20) as client, pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login("ann", "wrong")
         daemon.wait_for(1)
         daemon.wait_for_log("delivered to")
         code, text = fetch(daemon, "/metrics")
         assert code == 200
-        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        assert values["smtpd_messages_total"] == "1"
-        assert values['smtpd_deliveries_total{way="maildir",result="delivered"}'] == "1"
-        assert values['smtpd_commands_total{verb="MAIL"}'] == "1"
-        assert values['smtpd_replies_total{code="354"}'] == "1"
-        assert values['smtpd_sessions_ended_total{tls="none",login="no"}'] == "1"
-        assert values["smtpd_queue_messages"] == "0"
-        assert float(values["smtpd_spool_sync_seconds_total"]) > 0
-        assert any(name.startswith("smtpd_certificate_expiry_seconds") for name in values)
-        assert {name.partition("{")[0] for name in values} <= {metric.name for metric in METRICS}
+        values = {(one.metric + one.part, *one.labels): one.value for one in exposition.from_text(text)}
+        assert values["smtpd_messages_total",] == 1
+        assert values["smtpd_deliveries_total", "maildir", "delivered"] == 1
+        assert values["smtpd_commands_total", "MAIL"] == 1
+        assert values["smtpd_commands_total", "other"] == 1
+        assert values["smtpd_replies_total", "354"] == 1
+        assert values["smtpd_logins_total", "accepted"] == 1 and values["smtpd_logins_total", "refused"] >= 1
+        assert values["smtpd_sessions_ended_total", "none", "yes"] == 1
+        assert values["smtpd_queue_messages",] == 0
+        assert values["smtpd_spool_sync_seconds_sum",] > 0
+        assert values["smtpd_spool_sync_seconds_bucket", "+Inf"] == values["smtpd_spool_sync_seconds_count",] == 1
+        assert values["smtpd_spool_group_messages_bucket", "1.0"] == 1
+        assert values["smtpd_hook_seconds_count", "on_recipient_to"] == 1
+        assert values["smtpd_threads", "active"] + values["smtpd_threads", "idle"] >= 1
+        assert values["smtpd_sessions_waiting",] == 0 and values["smtpd_wait_seconds_longest",] == 0
+        assert any(name.startswith("smtpd_certificate_expiry_seconds") for name, *_ in values)
+        seen = {one.metric for one in exposition.from_text(text)}
+        # Nothing is queued, and nobody is connected any more.
+        assert {metric.name for metric in METRICS} - seen <= {
+            "smtpd_sessions",
+            "smtpd_queue_destination",
+            "smtpd_queue_recipients",
+        }
 
 
 def test_certificates_side_by_side_for_one_host_are_told_apart(tmp_path: Path) -> None:
@@ -86,12 +120,27 @@ def test_certificates_side_by_side_for_one_host_are_told_apart(tmp_path: Path) -
     assert len(named) == 2 and len(set(named)) == 2, lines
 
 
-def test_metrics_can_be_read_by_prometheus(tmp_path: Path) -> None:
-    parser = pytest.importorskip("prometheus_client.parser")
+def test_metrics_come_in_the_form_that_is_asked_for(tmp_path: Path) -> None:
+    parser = pytest.importorskip("prometheus_client.openmetrics.parser")
     with configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
         send_one(daemon)
-        families = list(parser.text_string_to_metric_families(fetch(daemon, "/metrics")[1]))
-    assert {family.type for family in families} == {"counter", "gauge"}
+        text = fetch(daemon, "/metrics", "application/openmetrics-text; version=1.0.0")[1]
+        assert fetch(daemon, "/metrics")[1].startswith("# HELP smtpd_connections_open connections that are open now")
+    kinds = {family.type for family in parser.text_string_to_metric_families(text)}
+    assert kinds == {"counter", "gauge", "histogram", "summary"}
+
+
+def test_without_the_library_health_is_served_and_metrics_say_what_to_install(tmp_path: Path) -> None:
+    daemon = configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n')
+    daemon.start(without(tmp_path / "gone", "prometheus_client"))
+    try:
+        needs = "/metrics needs prometheus_client: pip install 'smtpd_core[daemon]'"
+        assert fetch(daemon, "/metrics") == (501, f"{needs}\n")
+        assert fetch(daemon, "/healthz") == (200, "ok\n")
+        assert fetch(daemon, "/readyz") == (200, "ready\n")
+        assert needs in daemon.wait_for_log("metrics.bind")
+    finally:
+        assert daemon.stop() == 0
 
 
 def test_health_and_readiness(tmp_path: Path) -> None:
@@ -137,29 +186,72 @@ def test_the_watch_port_is_for_this_machine(tmp_path: Path) -> None:
         daemon.start()
 
 
-def test_top_shows_the_server_in_a_terminal_and_ends_with_an_interrupt(tmp_path: Path) -> None:
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[tuple[DaemonProcess, str]]:
+    """A daemon that delivered one message, and the address of its metrics."""
+    pytest.importorskip("prometheus_client")
     with configured(tmp_path, '[metrics]\nbind = "127.0.0.1:0"\n') as daemon:
         send_one(daemon)
         daemon.wait_for_log("delivered to")
         line = next(one for one in daemon.output.read_text().splitlines() if one.startswith("watching "))
-        address = line.split("/")[2]
-        command = [sys.executable, "-m", "smtpd_core", "top", "--interval", "0.1s", address]
-        terminal, ours = pty.openpty()
-        surroundings = {**os.environ, "PYTHONPATH": str(ROOT)}
-        # A suite that runs in the background has interrupts ignored, and hands that down.
-        default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        top = subprocess.Popen(command, stdout=ours, stderr=ours, stdin=ours, env=surroundings, preexec_fn=default)
-        os.close(ours)
-        shown = b""
-        while shown.count(b"\x1b[H") < 3:
-            shown += os.read(terminal, 4096)
-        top.send_signal(signal.SIGINT)
-        assert top.wait(60) == 130
-        os.close(terminal)
-        assert b"maildir delivered 1" in shown and b"(0.0/s)" in shown
+        yield daemon, line.split("/")[2]
 
-        plain = subprocess.run([*command, "--once"], capture_output=True, env=surroundings)
-        assert plain.returncode == 0 and b"\x1b" not in plain.stdout and b"takes mail" in plain.stdout
+
+TOP = [sys.executable, "-m", "smtpd_core", "top", "--interval", "0.1s"]
+
+
+@pytest.mark.debian("tmux")
+def test_top_is_redrawn_in_a_terminal_and_leaves_it_as_it_was(
+    watched: tuple[DaemonProcess, str], tmp_path: Path
+) -> None:
+    pytest.importorskip("rich")
+    daemon, address = watched
+    command = " ".join([f"PYTHONPATH={ROOT}", *TOP, address])
+    with Tmux(tmp_path, width=100, height=30) as screen:
+        screen.type("echo before top")
+        screen.wait_for("before top")
+        screen.type(f"{command}; echo ended with $?")
+        shown = screen.wait_for("(0.0/s)")
+        assert shown.splitlines()[0].split()[:2] == ["server", address + ","]
+        assert "maildir delivered 1" in shown and "before top" not in shown
+        send_one(daemon)
+        screen.wait_for("maildir delivered 2")
+        screen.resize(60, 20)
+        assert len(screen.wait_for("maildir delivered 2").splitlines()) <= 20
+        screen.interrupt()
+        shown = screen.wait_for("ended with 130")
+        assert "before top" in shown and "maildir delivered" not in shown and "Traceback" not in shown
+
+
+@pytest.mark.parametrize("more", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_top_in_a_pipe_is_plain_and_one_picture(watched: tuple[DaemonProcess, str], more: dict[str, str]) -> None:
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT), **more}
+    plain = subprocess.run([*TOP, watched[1]], capture_output=True, env=surroundings, text=True)
+    assert plain.returncode == 0 and "\x1b" not in plain.stdout
+    assert re.match(r"server      127\.0\.0\.1:\d+, up \d+ s, takes mail\nconnections \d+ open", plain.stdout)
+
+
+def test_top_without_rich_is_one_plain_picture_below_the_other(
+    watched: tuple[DaemonProcess, str], tmp_path: Path
+) -> None:
+    with OnTerminal([*TOP, watched[1]], without(tmp_path / "gone", "rich")) as top:
+        shown = top.read_until(lambda text: text.count("server ") == 3)
+        top.process.send_signal(signal.SIGINT)
+        assert top.process.wait(60) == 130
+    assert "\x1b" not in shown and "maildir delivered 1 (0.0/s)" in shown
+
+
+def test_top_for_a_program(watched: tuple[DaemonProcess, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", "--json", watched[1]]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert {"metric": "smtpd_messages_total", "part": "", "labels": [], "value": 1.0} in figures
+
+
+def test_top_without_its_library_names_the_extra(tmp_path: Path) -> None:
+    surroundings = {**os.environ, **without(tmp_path / "gone", "prometheus_client")}
+    done = subprocess.run([*TOP, "127.0.0.1:1"], capture_output=True, env=surroundings, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "smtpd_core: top needs prometheus_client: pip install 'smtpd_core[daemon]'\n"
 
 
 def test_top_of_nobody_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:

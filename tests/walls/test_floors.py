@@ -66,6 +66,9 @@ SINGLE_IMPORTERS: dict[str, tuple[str, ...]] = {
     "tomllib": ("smtpd_core.app.load", "smtpd_core.accounts.password_file"),
     "pydantic": ("smtpd_core.app.validation",),
     "pydantic_core": ("smtpd_core.app.validation",),
+    "prometheus_client": ("smtpd_core.app.exposition",),
+    "rich": ("smtpd_core.app.terminal",),
+    "shtab": ("smtpd_core.app.cmd_completion",),
     "asyncio": ("smtpd_core.compat.aiosmtpd",),
 }
 
