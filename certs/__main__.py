@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,24 @@ from certs.trouble import CertificateError
 Option = Callable[[argparse.ArgumentParser], None]
 
 _PASSWORD = 'a file whose first line it is, "-" for standard input, "ask" to be asked'
+
+
+_EXAMPLES = {
+    "self-signed": "mx.example.com --folder certs",
+    "ca": '"Example Mail CA" --folder certs',
+    "issue": "mx.example.com --ca Example_Mail_CA --folder certs",
+    "csr": "mx.example.com --folder certs",
+    "sign": "mx.example.com.csr --ca Example_Mail_CA --folder certs",
+    "revoke": "mx.example.com --ca Example_Mail_CA --folder certs",
+    "list": "--folder certs",
+    "show": "certs/mx.example.com.pem",
+    "check": "certs/mx.example.com.pem --key certs/mx.example.com.key --host mx.example.com",
+    "pfx-import": "bundle.pfx --password ask --folder certs",
+    "pfx-export": "mx.example.com --password ask --folder certs",
+    "cer-import": "answer.cer --folder certs",
+    "tlsa": "certs/mx.example.com.pem",
+    "samples": "samples",
+}
 
 
 def _naming(days: int) -> Option:
@@ -61,7 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     subs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(name: str, run: commands.Command, text: str, *options: Option) -> argparse.ArgumentParser:
-        sub = subs.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+        sub = subs.add_parser(
+            name,
+            help=text,
+            description=text[:1].upper() + text[1:] + ".",
+            epilog=f"example:\n  python -m certs {name} {_EXAMPLES[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         sub.set_defaults(command=run)
         sub.add_argument("--folder", default=".", help="where certificates and keys lie (default: here)")
         sub.add_argument("--key-password", default="", metavar="FROM", help=f"encrypts private keys: {_PASSWORD}")
@@ -149,10 +174,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             print(f"error: {text}", file=sys.stderr)
         return 2
-    if args.json:
-        print(json.dumps(answer.data, indent=2))
-    else:
-        print("\n".join(answer.lines))
+    try:
+        print(json.dumps(answer.data, indent=2) if args.json else "\n".join(answer.lines), flush=True)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); nothing more can be said, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return answer.code
 
 

@@ -1,8 +1,13 @@
-"""`python -m relay mx DOMAIN`: the delivery plan as it would be taken; `python -m relay schedule`: the retries."""
+"""`python -m relay mx DOMAIN`: the delivery plan as it would be taken; `python -m relay schedule`: the retries.
+
+Exit codes: 0 done, 1 no delivery for sure, 2 the call is wrong, 75 nobody knows now, try again later.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -21,22 +26,44 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m relay", description="how mail is sent on")
     commands = parser.add_subparsers(dest="command", required=True)
-    mx = commands.add_parser("mx", help="the mail servers of a domain, in the order they would be tried")
+    mx = _command(commands, "mx", "the mail servers of a domain, in the order they would be tried", "example.test")
     mx.add_argument("domain", help="a domain, or an address literal in brackets")
     mx.add_argument("--dns-server", default="", metavar="HOST[:PORT]", help="ask this server, not the system's")
     mx.add_argument("--smarthost", default="", metavar="HOST:PORT", help="plan for a smart host instead")
     mx.add_argument("--port", type=int, default=25, help="of the mail servers (25)")
     mx.add_argument("--hostname", default=platform.node() or "localhost", help="our own name among the servers")
-    plan = commands.add_parser("schedule", help="when a message is tried, warned of and given up")
+    plan = _command(
+        commands, "schedule", "when a message is tried, warned of and given up", "--retry 5m,1h --expire 2d"
+    )
     plan.add_argument("--retry", default="", metavar="5m,10m,...", help="waits; the last repeats")
     plan.add_argument("--expire", default="", metavar="5d", help="when a message is given up")
     plan.add_argument("--delay-warning", default="", metavar="4h", help="when its sender is warned; 0 is never")
     options = parser.parse_args(arguments)
     try:
-        return _mx(options) if options.command == "mx" else _schedule(options)
+        code = _mx(options) if options.command == "mx" else _schedule(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); nothing more can be said, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ValueError as error:
         print(f"python -m relay: {error}", file=sys.stderr)
         return 2
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, meaning: str, example: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=meaning,
+        description=f"{meaning[0].upper()}{meaning[1:]}.",
+        epilog=f"example:\n  python -m relay {name} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("--json", action="store_true", help="as JSON")
+    return command
 
 
 def _mx(options: argparse.Namespace) -> int:
@@ -46,13 +73,19 @@ def _mx(options: argparse.Namespace) -> int:
     try:
         plan = Planner(relaying).plan(destination)
     except NoRoute as error:
-        for step in error.steps:
-            print(step)
-        print(f"{'undeliverable' if error.permanent else 'not now'}: {error} ({error.enhanced})")
+        _say(
+            options, error.steps, [], f"{'undeliverable' if error.permanent else 'not now'}: {error} ({error.enhanced})"
+        )
         return 1 if error.permanent else 75
-    for step in plan.steps:
-        print(step)
+    _say(options, plan.steps, [str(hop) for hop in plan.hops], "")
     return 0
+
+
+def _say(options: argparse.Namespace, steps: Sequence[str], hops: list[str], trouble: str) -> None:
+    if options.json:
+        print(json.dumps({"steps": list(steps), "hops": hops, "trouble": trouble}, indent=2))
+    else:
+        print("\n".join([*steps, trouble] if trouble else steps))
 
 
 def _schedule(options: argparse.Namespace) -> int:
@@ -65,6 +98,9 @@ def _schedule(options: argparse.Namespace) -> int:
     moments = schedule(policy, MOST)
     before = [-1.0, *moments]
     warnings = [n for n, at in enumerate(moments, 1) if is_time_to_warn(policy, before[n - 1], 0.0, at)]
+    if options.json:
+        print(json.dumps({"attempts": moments, "warned_at_attempt": warnings[0] if warnings else None}))
+        return 0
     for number, moment in enumerate(moments, 1):
         notes = ["the sender is warned"] if number in warnings[:1] else []
         if number == len(moments) and number < MOST:

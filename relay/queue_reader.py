@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from relay import statements as sql
@@ -122,11 +122,13 @@ class SqliteReader:
             counts[name] = counts.get(name, 0) + count
         return Totals(messages, size or 0, oldest, counts, tuple(self._db.execute(sql.TOTAL_DESTINATIONS)))
 
-    def faults(self) -> Sequence[Fault]:
+    def faults(self, looked: Callable[[], None] | None = None) -> Sequence[Fault]:
         found = [
             Fault(f"database: {row[0]}") for row in self._db.execute("PRAGMA integrity_check(20)") if row[0] != "ok"
         ]
         for id, size, has_file, packed, length in self._db.execute(sql.CHECK_MESSAGES):
+            if looked is not None:
+                looked()
             try:
                 unpack(packed)
             except ValueError as error:

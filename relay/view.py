@@ -5,7 +5,7 @@ Looking never changes anything and never waits for the server; orders go to whoe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
@@ -122,5 +122,5 @@ class QueueView(Protocol):
 
     def totals(self, now: float) -> Totals: ...
 
-    def faults(self) -> Sequence[Fault]:
-        """What is wrong on disk; empty when all is well."""
+    def faults(self, looked: Callable[[], None] | None = None) -> Sequence[Fault]:
+        """What is wrong on disk; empty when all is well. `looked` is called for each message that was looked at."""

@@ -57,7 +57,13 @@ COMMANDS = (
         "user",
         "smtpd_core.app.cmd_user",
         "add, change, delete, list and check accounts",
-        ("python -m smtpd_core user add --store file:users.toml ann",),
+        (
+            "python -m smtpd_core user add --store file:users.toml --email ann@example.test ann",
+            "python -m smtpd_core user passwd --config smtpd.toml ann",
+            "python -m smtpd_core user check --config smtpd.toml",
+            "python -m smtpd_core user list --store file:users.toml --json",
+            "python -m smtpd_core user del --store file:users.toml ann",
+        ),
     ),
     Command(
         "queue",
@@ -107,7 +113,7 @@ COMMANDS = (
     Command(
         "completion",
         "smtpd_core.app.cmd_completion",
-        "completion for a shell",
+        "completion for bash, zsh or tcsh",
         ("python -m smtpd_core completion bash > /etc/bash_completion.d/smtpd_core",),
     ),
 )
@@ -141,6 +147,17 @@ def overview() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in available():
         verbs.add_parser(command.name, help=command.meaning, add_help=False)
+    return parser
+
+
+def whole_parser(program: str) -> argparse.ArgumentParser:
+    """All commands with all of their options in one parser: for completion, since it takes a while to make."""
+    parser = argparse.ArgumentParser(prog=program)
+    parser.add_argument("--version", action="version", version=version())
+    verbs = parser.add_subparsers(dest="command")
+    for command in available():
+        module = importlib.import_module(command.module)
+        module.arguments(verbs.add_parser(command.name, help=command.meaning))
     return parser
 
 

@@ -13,6 +13,7 @@ from smtpd_core.app.plan import explain
 from smtpd_core.app.routing import Routing
 from smtpd_core.app.sanity import faults, warnings
 from smtpd_core.app.settings import Settings
+from smtpd_core.app.terminal import show_pairs
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +38,16 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for line in doubts:
         print(f"{options.config}: {line}", file=sys.stderr)
-    print("\n".join(explain(settings)))
+    plan = explain(settings)
+    if not show_pairs(_parted(line) for line in plan):
+        print("\n".join(plan))
     return 0
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """What a line is about, and what it says."""
+    about, _, said = line.partition(": ")
+    return (about, said) if said else ("", line)
 
 
 def checked(path: str) -> Settings:

@@ -1,47 +1,43 @@
-"""`completion`: a script that completes commands and options in bash or zsh, made from the parsers."""
+"""`completion`: a script that completes commands, options and files in a shell, made from the parsers by shtab (extra
+`daemon`)."""
 
 from __future__ import annotations
 
 import argparse
 
+from smtpd_core.accounts.extras import needed
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+# What a value is, by the word that stands for it in the help.
+_FILES, _DIRECTORIES = ("F", "FILE"), ("DIR",)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh"))
+    parser.add_argument("shell", choices=SHELLS)
     parser.add_argument("--program", default="smtpd_core", help="the name that is completed, default %(default)s")
 
 
 def run(options: argparse.Namespace) -> int:
-    # The parsers are made by the module that lists this one.
-    from smtpd_core.app.cli import available, parser_of
+    needed("shtab", extra="daemon", purpose="completion")
+    import shtab
 
-    words = {command.name: _words(parser_of(command)) for command in available()}
-    print(_script(options.program, words, options.shell), end="")
+    # The parsers are made by the module that lists this one.
+    from smtpd_core.app.cli import whole_parser
+
+    parser = whole_parser(options.program)
+    _mark(parser, shtab.FILE, shtab.DIRECTORY)
+    print(shtab.complete(parser, options.shell))
     return 0
 
 
-def _words(parser: argparse.ArgumentParser) -> list[str]:
-    """Options, and the names that an argument may have."""
-    found: list[str] = []
+def _mark(parser: argparse.ArgumentParser, file: object, directory: object) -> None:
+    """Tell which values are files and directories."""
     for action in parser._actions:
-        found += action.option_strings
-        if action.choices is not None and not action.option_strings:
-            found += [str(choice) for choice in action.choices]
-    return found
-
-
-def _script(program: str, words: dict[str, list[str]], shell: str) -> str:
-    lines = ["autoload -U +X bashcompinit && bashcompinit"] if shell == "zsh" else []
-    lines += [
-        "_smtpd_core() {",
-        '    local word=${COMP_WORDS[COMP_CWORD]} known=""',
-        '    case "$COMP_CWORD:${COMP_WORDS[1]}" in',
-        f'        1:*) known="{" ".join(words)}" ;;',
-        *(f'        *:{name}) known="{" ".join(several)}" ;;' for name, several in words.items()),
-        "    esac",
-        '    COMPREPLY=($(compgen -W "$known" -- "$word"))',
-        '    [[ $word == -* || ${#COMPREPLY[@]} -gt 0 ]] || COMPREPLY=($(compgen -f -- "$word"))',
-        "}",
-        f"complete -F _smtpd_core {program}",
-        "",
-    ]
-    return "\n".join(lines)
+        if action.metavar in _FILES:
+            action.complete = file  # type: ignore[attr-defined]
+        elif action.metavar in _DIRECTORIES:
+            action.complete = directory  # type: ignore[attr-defined]
+        elif isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                _mark(inner, file, directory)

@@ -1,6 +1,7 @@
 """`queue`: look at and change the queue, beside a running server or without one.
 
 Looking reads the database; orders go to the process that holds the queue, or are carried out here where there is none.
+On a terminal `list` and `stats` are tables; elsewhere their lines are plain, and stay as they are.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 from relay.control import ask, orders
@@ -23,28 +25,32 @@ from relay.timing import deadline, first_attempt
 from relay.view import Addressee, Filter, Listed, Status, Story, Try
 from smtpd_core.app.load import load
 from smtpd_core.app.settings import Settings
+from smtpd_core.app.terminal import progress, show_table
 from smtpd_core.app.values import duration
 from smtpd_core.wire.envelope import Envelope
 
 DONE, FAILED, WRONG = 0, 1, 2
 
+# Messages that a table is made of; the next ones begin another, so that memory does not grow with the queue.
+_AT_ONCE = 500
+
 ORDERS = {
-    "retry": "try deferred messages now",
-    "hold": "try these messages no more until they are released",
-    "release": "let held messages go",
-    "delete": "remove messages without a bounce",
+    "retry": ("try deferred messages now", "--destination example.test"),
+    "hold": ("try these messages no more until they are released", "--sender @example.test"),
+    "release": ("let held messages go", "--all"),
+    "delete": ("remove messages without a bounce", "6KZTC0V6V00JXNF"),
 }
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    _verb(verbs, "list", "the messages in order of arrival", _list, filters=True)
-    _verb(verbs, "show", "the whole story of a message", _show, ids="one")
-    _verb(verbs, "cat", "a message as the next hop would get it", _cat, ids="one")
-    for name, meaning in ORDERS.items():
-        _verb(verbs, name, meaning, _order, ids="some", filters=True)
-    _verb(verbs, "stats", "the queue in numbers", _stats)
-    _verb(verbs, "check", "verify everything on disk, and set aside what can't be read", _check)
+    _verb(verbs, "list", "the messages in order of arrival", _list, "--status deferred --older 1h", filters=True)
+    _verb(verbs, "show", "the whole story of a message", _show, "6KZTC0V6V00JXNF", ids="one")
+    _verb(verbs, "cat", "a message as the next hop would get it", _cat, "6KZTC0V6V00JXNF > letter.eml", ids="one")
+    for name, (meaning, example) in ORDERS.items():
+        _verb(verbs, name, meaning, _order, example, ids="some", filters=True)
+    _verb(verbs, "stats", "the queue in numbers", _stats, "--json")
+    _verb(verbs, "check", "verify everything on disk, and set aside what can't be read", _check, "--state ./moved")
 
 
 def _verb(
@@ -52,11 +58,18 @@ def _verb(
     name: str,
     meaning: str,
     run: Callable[[argparse.Namespace], int],
+    example: str,
     *,
     ids: str = "",
     filters: bool = False,
 ) -> None:
-    parser = verbs.add_parser(name, help=meaning, description=meaning[0].upper() + meaning[1:] + ".")
+    parser = verbs.add_parser(
+        name,
+        help=meaning,
+        description=meaning[0].upper() + meaning[1:] + ".",
+        epilog=f"example:\n  python -m smtpd_core queue {name} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--config", metavar="F", help="the server's configuration")
     where.add_argument("--state", metavar="DIR", help="the server's state directory")
@@ -113,9 +126,13 @@ def _filter(options: argparse.Namespace) -> Filter:
 def _list(options: argparse.Namespace) -> int:
     now = time.time()
     count = 0
-    for one in _reader(options).messages(_filter(options), now):
-        count += 1
-        print(json.dumps(asdict(one)) if options.json else "\n".join(_lines(one, now)))
+    messages = _reader(options).messages(_filter(options), now)
+    while several := list(islice(messages, _AT_ONCE)):
+        count += len(several)
+        if options.json:
+            print("\n".join(json.dumps(asdict(one)) for one in several))
+        elif not show_table(_COLUMNS, (row for one in several for row in _rows(one, now))):
+            print("\n".join(line for one in several for line in _lines(one, now)))
     if not options.json:
         print(f"{count} message{'' if count == 1 else 's'}")
     return DONE
@@ -187,16 +204,22 @@ def _stats(options: argparse.Namespace) -> int:
         return DONE
     oldest = f", the oldest {_ago(totals.oldest, now)}" if totals.oldest is not None else ""
     print(f"{totals.messages} messages, {totals.bytes} bytes{oldest}")
-    for name, count in sorted(totals.recipients.items()):
-        print(f"{count:10} recipients {name}")
-    for destination, count, first in totals.destinations:
-        print(f"{count:10} for {destination}, next {_when(first, now)}")
+    counts = sorted(totals.recipients.items())
+    if not counts or not show_table(("RECIPIENTS", "status"), ((str(count), name) for name, count in counts)):
+        for name, count in counts:
+            print(f"{count:10} recipients {name}")
+    rows = [(str(count), destination, _when(first, now)) for destination, count, first in totals.destinations]
+    if not rows or not show_table(("RECIPIENTS", "destination", "next"), rows):
+        for number, destination, when in rows:
+            print(f"{number:>10} for {destination}, next {when}")
     return DONE
 
 
 def _check(options: argparse.Namespace) -> int:
     state = state_of(options)
-    faults = [*_reader(options).faults(), *spool_faults(state / "spool")]
+    reader = _reader(options)
+    with progress("queue check", reader.totals(time.time()).messages) as looked:
+        faults = [*reader.faults(looked), *spool_faults(state / "spool")]
     unreadable = sorted({one.id for one in faults if one.id})
     if unreadable:
         _carry_out(state, "set aside", unreadable)
@@ -213,6 +236,18 @@ def _check(options: argparse.Namespace) -> int:
 
 
 # -- in words
+
+
+_COLUMNS = ("id", "SIZE", "arrived", "from", "to", "status", "by", "next", "reason")
+
+
+def _rows(one: Listed, now: float) -> Iterator[tuple[str, ...]]:
+    """A row for each recipient; what is of the message stands in the first."""
+    of_message = (one.id, str(one.size), _ago(one.arrived, now), f"<{one.sender}>")
+    for to in one.recipients:
+        when = _when(to.next_attempt, now) if to.status in (Status.WAITING, Status.DEFERRED) else ""
+        yield (*of_message, f"<{to.address}>", to.status, to.destination, when, to.reason)
+        of_message = ("", "", "", "")
 
 
 def _lines(one: Listed, now: float) -> list[str]:

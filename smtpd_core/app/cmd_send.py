@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import os
 import re
 import sys
@@ -44,6 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
     parser.add_argument("--hello", default="localhost", help="the name to give in EHLO")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each step, default %(default)s")
+    parser.add_argument("--json", action="store_true", help="the last word on each recipient as JSON, an object a line")
     parser.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the message; - is standard input")
 
@@ -76,8 +78,14 @@ def run(options: argparse.Namespace) -> int:
         print(f"send: {trouble}", file=sys.stderr)
         return 1
     for recipient, word in zip(load.recipients, words, strict=True):
-        print(f"{recipient.address}: {word.answer or word.error}")
+        print(_as_json(recipient, word) if options.json else f"{recipient.address}: {word.answer or word.error}")
     return 0 if all(_is_taken(word) for word in words) else 1
+
+
+def _as_json(recipient: Recipient, word: Word) -> str:
+    code = word.answer.code if word.answer is not None else 0
+    said = str(word.answer or word.error)
+    return json.dumps({"recipient": recipient.address, "is_taken": _is_taken(word), "code": code, "said": said})
 
 
 def send(server: str, manners: Manners, load: Load, *, verbose: bool = False) -> list[Word]:

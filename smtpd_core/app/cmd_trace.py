@@ -18,6 +18,7 @@ _MESSAGE = re.compile(r"\b[md]-([0-9A-Z]{15})\b")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", metavar="ID", help="a queue id as in `queued as ...`, or a session id (s-...)")
+    parser.add_argument("--json", action="store_true", help='one JSON object a line; of a text log {"line": ...}')
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--log", metavar="F", help="the log; - or nothing is standard input")
     where.add_argument("--config", metavar="C", help="a configuration with [log] file")
@@ -37,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
     found = list(story(lines, options.id if options.id.startswith("s-") else match[1]))
+    found = [(_as_json if options.json else _readable)(line) for line in found]
     print(
         "\n".join(found) if found else f"trace: nothing about {options.id} in the log",
         file=None if found else sys.stderr,
@@ -56,7 +58,7 @@ def story(lines: Iterable[str], id: str) -> Iterator[str]:
             wanted.update(_SESSION.findall(line))
     for line in lines:
         if any(_mentions(line, one) for one in wanted) and not _is_of_another(line, id, wanted):
-            yield _readable(line)
+            yield line
 
 
 def _mentions(line: str, id: str) -> bool:
@@ -73,6 +75,14 @@ def _is_of_another(line: str, id: str, wanted: set[str]) -> bool:
     """A line about another message of the same session."""
     messages = set(_MESSAGE.findall(line))
     return not id.startswith("s-") and bool(messages) and not messages & wanted
+
+
+def _as_json(line: str) -> str:
+    try:
+        is_object = isinstance(json.loads(line), dict)
+    except ValueError:
+        is_object = False
+    return line if is_object else json.dumps({"line": line})
 
 
 def _readable(line: str) -> str:

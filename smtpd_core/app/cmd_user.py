@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="add, passwd: what is stored, may be given again; default: what the other accounts of the store have",
     )
-    parser.add_argument("--json", action="store_true", help="list: as JSON")
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,8 +84,7 @@ def _add(options: argparse.Namespace, url: str, choices: Choices) -> int:
     if any(one.user_name == options.name for one in store.users()):
         raise ValueError(f"account {options.name!r} is there already; passwd gives it a new password")
     store.add(Entry(account, _secrets(options, store)))
-    print(f"{options.name}: added to the {url.partition(':')[0]} store")
-    return 0
+    return _done(options, "added", f" to the {url.partition(':')[0]} store")
 
 
 def _passwd(options: argparse.Namespace, url: str, choices: Choices) -> int:
@@ -93,13 +92,16 @@ def _passwd(options: argparse.Namespace, url: str, choices: Choices) -> int:
     if store.account(options.name) is None:
         raise ValueError(f"there is no account {options.name!r}")
     store.set_secrets(options.name, _secrets(options, store))
-    print(f"{options.name}: password changed")
-    return 0
+    return _done(options, "password changed")
 
 
 def _del(options: argparse.Namespace, url: str, choices: Choices) -> int:
     open_editable(url, choices).remove(options.name)
-    print(f"{options.name}: deleted")
+    return _done(options, "deleted")
+
+
+def _done(options: argparse.Namespace, what: str, more: str = "") -> int:
+    print(json.dumps({"user": options.name, "done": what}) if options.json else f"{options.name}: {what}{more}")
     return 0
 
 
@@ -117,18 +119,25 @@ def _list(options: argparse.Namespace, url: str, choices: Choices) -> int:
 def _check(options: argparse.Namespace, url: str, choices: Choices) -> int:
     store = open_store(url, choices)
     if not options.name:
-        return _look_over(store)
+        return _look_over(store, options)
     account = store.verify(options.name, _password(options.name))
-    print(f"{options.name}: {'the password is right' if account else 'wrong password, or no such user'}")
+    if options.json:
+        print(json.dumps({"user": options.name, "is_right": account is not None}))
+    else:
+        print(f"{options.name}: {'the password is right' if account else 'wrong password, or no such user'}")
     return 0 if account else 1
 
 
-def _look_over(store: AccountStore) -> int:
+def _look_over(store: AccountStore, options: argparse.Namespace) -> int:
     """What a start would find: whether the store answers, and which mechanisms it can serve."""
     kinds = store.kinds
     store.account("smtpd-core-probe")
     served = [name for name, row in MECHANISMS.items() if row.kind in kinds]
-    served += [f"{ntlm.NAME} (where accounts.mechanisms names it)"] if "nt-hash" in kinds else []
+    where_named = [ntlm.NAME] if "nt-hash" in kinds else []
+    if options.json:
+        print(json.dumps({"kinds": sorted(kinds), "mechanisms": served, "where_named": where_named}))
+        return 0
+    served += [f"{name} (where accounts.mechanisms names it)" for name in where_named]
     print(f"the store answers; it has {', '.join(sorted(kinds))}")
     print(f"mechanisms that it can serve: {' '.join(served) or 'none'}")
     return 0

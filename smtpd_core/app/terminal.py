@@ -91,7 +91,7 @@ def _grid(pairs: Iterable[Pair]) -> Table:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
+    grid.add_column(style="bold", max_width=32, overflow="fold")
     grid.add_column(overflow="fold")
     for title, text in pairs:
         grid.add_row(_text(title), _text(text))

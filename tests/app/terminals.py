@@ -58,14 +58,17 @@ class OnTerminal:
 
 
 class Tmux:
-    """A shell in a terminal of so many columns and lines."""
+    """A shell with the prompt "ready>" in a terminal of so many columns and lines, in a directory."""
 
-    def __init__(self, folder: Path, width: int, height: int) -> None:
+    def __init__(self, folder: Path, width: int = 100, height: int = 30, shell: str = "sh -i") -> None:
+        self._folder = folder
+        self._shell = f"exec env HOME={folder} PS1='ready> ' {shell}"
         self._socket = str(folder / "tmux")
         self._size = ["-x", str(width), "-y", str(height)]
 
     def __enter__(self) -> Tmux:
-        self._run("-f", "/dev/null", "new-session", "-d", *self._size, "env PS1='$ ' sh -i")
+        self._run("-f", "/dev/null", "new-session", "-d", "-c", str(self._folder), *self._size, self._shell)
+        self.wait_for("ready>")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -76,9 +79,10 @@ class Tmux:
         command = ["tmux", "-u", "-S", self._socket, *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, env=surroundings).stdout
 
-    def type(self, line: str) -> None:
+    def type(self, line: str, *keys: str) -> None:
+        """A line and Enter, or the keys that are given."""
         self._run("send-keys", "-l", line)
-        self._run("send-keys", "Enter")
+        self._run("send-keys", *(keys or ("Enter",)))
 
     def interrupt(self) -> None:
         self._run("send-keys", "C-c")

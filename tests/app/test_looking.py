@@ -1,14 +1,13 @@
-"""Commands that only look: mx, trace, completion."""
+"""Commands that only look: mx, trace."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from smtpd_core.app.cli import available, main
+from smtpd_core.app.cli import main
 
 LOG = """\
 2026-01-01T00:00:00.000Z INFO app.cmd_serve serving, process 1
@@ -65,13 +64,3 @@ def test_mx_of_a_domain_of_ours_is_a_mailbox(tmp_path: Path, capsys: pytest.Capt
 def test_mx_without_an_answer_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mx", "--dns-server", "127.0.0.1:1", "far.test"]) == 1
     assert "no way:" in capsys.readouterr().err
-
-
-def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "bash"]) == 0
-    script = capsys.readouterr().out
-    ask = 'COMP_WORDS=(smtpd_core serve --sm); COMP_CWORD=2; _smtpd_core; echo "${COMPREPLY[@]}"'
-    ask += '; COMP_WORDS=(smtpd_core ""); COMP_CWORD=1; _smtpd_core; echo "${COMPREPLY[@]}"'
-    said = subprocess.run(["bash", "-c", script + ask], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert said[0] == "--smarthost"
-    assert set(said[1].split()) == {command.name for command in available()}

@@ -207,7 +207,7 @@ def test_top_is_redrawn_in_a_terminal_and_leaves_it_as_it_was(
     pytest.importorskip("rich")
     daemon, address = watched
     command = " ".join([f"PYTHONPATH={ROOT}", *TOP, address])
-    with Tmux(tmp_path, width=100, height=30) as screen:
+    with Tmux(tmp_path) as screen:
         screen.type("echo before top")
         screen.wait_for("before top")
         screen.type(f"{command}; echo ended with $?")

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+from smtpd_core.app.terminal import progress
+
 CLIENTS = 6
 
 _NUMBER = re.compile(rb"^X-Number: (\d+)\r?$", re.MULTILINE)
@@ -173,23 +175,29 @@ def wait_until_delivered(state: Path, seconds: float) -> None:
         time.sleep(0.2)  # another process's queue
 
 
+def kill_once(server: Server, ledger: Ledger, chance: random.Random) -> None:
+    """Load, and death at a random moment."""
+    stop = Event()
+    clients = [Thread(target=send_for_ever, args=(server.port, ledger, stop), daemon=True) for _ in range(CLIENTS)]
+    for one in clients:
+        one.start()
+    stop.wait(chance.uniform(0.02, 0.8))
+    server.kill_one(chance)
+    stop.wait(chance.uniform(0.0, 0.4))
+    server.kill()
+    stop.set()
+    for one in clients:
+        one.join(30)
+
+
 def run(state: Path, rounds: int, seed: int, options: list[str]) -> Verdict:
     """`rounds` kills, in every third with a disk that fails now and then; a last run delivers what is left."""
     chance = random.Random(seed)
     ledger = Ledger()
-    for number in range(rounds):
-        server = Server(state, options, fails=number % 3 == 1)
-        stop = Event()
-        clients = [Thread(target=send_for_ever, args=(server.port, ledger, stop), daemon=True) for _ in range(CLIENTS)]
-        for one in clients:
-            one.start()
-        stop.wait(chance.uniform(0.02, 0.8))
-        server.kill_one(chance)
-        stop.wait(chance.uniform(0.0, 0.4))
-        server.kill()
-        stop.set()
-        for one in clients:
-            one.join(30)
+    with progress("kills", rounds) as one_more:
+        for number in range(rounds):
+            kill_once(Server(state, options, fails=number % 3 == 1), ledger, chance)
+            one_more()
     server = Server(state, options)
     wait_until_delivered(state, 60)
     server.stop()
