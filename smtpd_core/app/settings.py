@@ -315,7 +315,7 @@ class Log:
 class Metrics:
     """[metrics]"""
 
-    bind: str = setting("", "HOST:PORT for /metrics, /healthz and /readyz; empty: none", restart=True)
+    bind: str = setting("", "HOST:PORT for /metrics (extra daemon), /healthz and /readyz; empty: none", restart=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Every command and program in README and docs works as it stands there.
 
 Blocks marked `python` are run as programs; blocks marked `sh` line by line in one shell, in a directory that has what
-they speak of; blocks marked `toml` are settings that can be started with. Port 2525 becomes one that is free.
+they speak of; blocks marked `toml` are settings that can be started with. Ports 2525 and 9125 become free ones.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def test_settings_can_be_started_with(page: Path, block: str, place: Path) -> No
 
 @pytest.mark.parametrize(("page", "block"), blocks("sh"))
 def test_commands_work(page: Path, block: str, place: Path) -> None:
-    port = str(free_port())
+    port, watch = str(free_port()), str(free_port())
     text = page.read_text(encoding="utf-8")
     for word, settings in _BLOCK.findall(text):
         if word == "toml":
-            (place / "smtpd.toml").write_text(settings.replace("2525", port))
+            (place / "smtpd.toml").write_text(settings.replace("2525", port).replace("9125", watch))
     script = ["set -eu -o pipefail -m"]
-    for line in block.replace("2525", port).splitlines():
+    for line in block.replace("2525", port).replace("9125", watch).splitlines():
         script.append(line)
         if line.endswith("&"):
             script.append(f"python {ROOT}/tests/app/await_port.py {port}")
