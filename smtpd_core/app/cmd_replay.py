@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import json
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="log in as this user where a log-in was recorded; the password comes from SMTPD_PASSWORD, from standard"
         " input or the prompt",
     )
+    parser.add_argument("--json", action="store_true", help="one JSON object a step")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each reply, default %(default)s")
 
 
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     is_same = True
     try:
         for session in sessions:
-            if len(sessions) > 1:
+            if len(sessions) > 1 and not options.json:
                 print(f"-- {session.name}")
             for played in replay(
                 session,
@@ -67,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
                 patience=options.timeout,
             ):
                 is_same &= played.is_same
-                print(_row(played))
+                print(_as_json(session, played) if options.json else _row(played), flush=True)
     except OSError as error:
         print(f"replay: {options.server}: {error}", file=sys.stderr)
         return 1
@@ -94,6 +96,20 @@ def _credentials(sessions: list[Recorded], options: argparse.Namespace) -> Crede
     if not password:
         raise ValueError(f"no password for {options.user}: set SMTPD_PASSWORD, or give it on standard input")
     return Credentials(options.user, password)
+
+
+def _as_json(session: Recorded, played: Played) -> str:
+    step = played.step
+    return json.dumps(
+        {
+            "session": session.name,
+            "step": step.shown,
+            "is_same": played.is_same,
+            "recorded": step.replies or step.codes,
+            "replies": played.replies,
+            "why": played.why,
+        }
+    )
 
 
 def _row(played: Played) -> str:

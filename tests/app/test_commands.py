@@ -151,6 +151,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("smtpd.log").write_text(
         "2026-01-01T00:00:00.000Z INFO app.keeping m-AAAAAAAAAAAAAAA: s-1a-1 from <a@b.test>\n"
     )
+    Path("session.txt").write_text("S: 220 mx.test ready\nC: NOOP\nS: 250 2.0.0 OK\nC: QUIT\nS: 221 2.0.0 Bye\n")
     Path("state").mkdir()
     queue = SqliteQueue(tmp_path / "state" / "queue.db")
     envelope = Envelope("bob@here.test", (Recipient("ann@far.test"),), MailParameters(), Origin(), NOW)
@@ -195,6 +196,7 @@ JSON = (
     "smtpd_core mx --dns-server 127.0.0.1:1 far.test",
     "smtpd_core trace --log smtpd.log s-1a-1",
     "smtpd_core conform SERVER",
+    "smtpd_core replay --server SERVER session.txt",
     "relay mx --smarthost 127.0.0.1:25 far.test",
     "relay mx --dns-server 127.0.0.1:1 far.test",
     "relay schedule",
