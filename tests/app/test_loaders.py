@@ -85,6 +85,16 @@ def test_faults_all_over_a_file_are_named_at_once(tmp_path: Path) -> None:
     assert keys == {"hostnme", "listener[1].auht", "listener[2].tls", "limits.max_errors", "limits.timeouts"}
 
 
+@pytest.mark.usefixtures("loader")
+@pytest.mark.parametrize("value", ['["postgresql://smtpd:hunter2@db"]', '{ url = "hunter2" }', '"hunter2\\n"'])
+def test_what_may_hold_a_password_is_never_shown(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(f"[accounts]\nstore = {value}\n")
+    with pytest.raises(BadSettings) as caught:
+        load(file)
+    assert caught.value.faults == [f"{file}: accounts.store: expected one line of text in quotes"]
+
+
 @pytest.mark.parametrize("name", ["catcher.toml", "company.toml"])
 def test_whatever_is_in_a_file_both_loaders_find_the_same(name: str) -> None:
     """Mutated starter files: equal settings, or equal faults."""
