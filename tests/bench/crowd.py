@@ -1,18 +1,20 @@
 """A crowd: many connections that are idle, dribble one byte a second, or upload at once, until standard input ends.
 
-`python -m tests.bench.crowd PORT KIND COUNT [SIZE]` prints "ready" when all are connected and greeted, "done" when an
-upload is over. It is a process of its own, so that the one who measures latency does nothing else.
+`python -m tests.bench.crowd PORT idle|idle-tls|slow|upload COUNT [SIZE]` prints "ready" when all are connected and
+greeted, "done" when an upload is over. It is a process of its own, so that the one who measures latency does nothing
+else.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import ssl
 import sys
 import time
 
 from smtpd_core.app.life import room_for_connections
-from tests.bench.load import content, on_the_wire
+from tests.bench.letters import content, on_the_wire
 
 EHLO = b"EHLO crowd.test\r\n"
 # One endless command, a byte at a time: legal until the line limit, which takes a quarter of an hour to reach.
@@ -31,6 +33,20 @@ def connect(port: int, count: int) -> list[socket.socket]:
                 read_reply(sock)
         crowd += group
     return crowd
+
+
+def secured(crowd: list[socket.socket]) -> list[socket.socket]:
+    """The same sessions after STARTTLS and a second EHLO."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    found: list[socket.socket] = []
+    for sock in crowd:
+        sock.sendall(b"STARTTLS\r\n")
+        read_reply(sock)
+        found.append(context.wrap_socket(sock))
+        found[-1].sendall(EHLO)
+        read_reply(found[-1])
+    return found
 
 
 def read_reply(sock: socket.socket) -> bytes:
@@ -87,6 +103,8 @@ def main() -> None:
     if room_for_connections(count) < count:
         raise SystemExit(f"the limit of descriptors (ulimit -Hn) is too low for {count} connections")
     crowd = connect(port, count)
+    if kind == "idle-tls":
+        crowd = secured(crowd)
     print("ready", flush=True)
     if kind == "slow":
         dribble(crowd)

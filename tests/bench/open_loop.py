@@ -11,7 +11,7 @@ import time
 from collections import deque
 
 from tests.bench.crowd import connect
-from tests.bench.load import content, on_the_wire
+from tests.bench.letters import content, on_the_wire
 
 STEPS = (b"MAIL FROM:<a@a.test>\r\n", b"RCPT TO:<b@b.test>\r\n", b"DATA\r\n", on_the_wire(content(1024)))
 

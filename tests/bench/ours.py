@@ -1,23 +1,22 @@
-"""This server under measurement: `ours.py PORT FOLDER [--durable] [--hook-ms N] [--threads N]`.
+"""This server under measurement: `python -m tests.bench.ours PORT FOLDER [--durable|--keep|--hook-ms N] [--threads N]`.
 
-As a sink it has a hook that takes messages and forgets them (--hook-ms makes it block); --durable keeps them in a queue
-on disk that nothing leaves, so that what is measured is accepting. All limits, checks and logging are as they come.
+As a sink it has a hook that counts messages and forgets them (--hook-ms makes it block); --keep writes each to a file,
+unsynced, to show what arrived; --durable keeps them in a queue on disk that nothing leaves, so that what is measured is
+accepting. All limits, checks and logging are as they come. At its end a sink writes what it counted to FOLDER/counted.
 """
 
 import argparse
+import json
 import signal
-import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from certs.issue import ensure_self_signed
 from relay.intake import Intake
 from relay.mail import Stop
 from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
-from smtpd_core import Draft, Envelope, GuardSettings, SmtpServer, Ticket
+from smtpd_core import Draft, Envelope, GuardSettings, Message, Session, SmtpServer, Ticket
 from smtpd_core.app.life import room_for_connections
 from smtpd_core.wire.replies import Reply
 
@@ -54,11 +53,37 @@ def _stops(envelope: Envelope) -> list[Stop]:
     return [Stop(n, one, "mx:bench.test") for n, one in enumerate(envelope.recipients)]
 
 
+class Counting:
+    """What the sink was given.
+    Thread: any; appending to a list is one step, with and without the interpreter lock.
+    """
+
+    def __init__(self, kept: Path | None, seconds: float) -> None:
+        self.sizes: list[int] = []
+        self.kept = kept
+        self.seconds = seconds
+        if kept:
+            kept.mkdir()
+
+    def take(self, session: Session, message: Message) -> None:
+        self.sizes.append(message.size)
+
+    def keep(self, session: Session, message: Message) -> None:
+        self.sizes.append(message.size)
+        assert self.kept
+        message.save(self.kept / f"{message.id}.eml")
+
+    def wait(self, session: Session, message: Message) -> None:
+        self.sizes.append(message.size)
+        time.sleep(self.seconds)
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("port", type=int)
     options.add_argument("folder", type=Path)
     options.add_argument("--durable", action="store_true")
+    options.add_argument("--keep", action="store_true")
     options.add_argument("--hook-ms", type=float, default=0.0)
     options.add_argument("--threads", type=int, default=32)
     given = options.parse_args()
@@ -76,15 +101,14 @@ def main() -> None:
         store=Accepting(given.folder) if given.durable else None,
         drafts=str(given.folder),
     )
+    counting = Counting(given.folder / "kept" if given.keep else None, given.hook_ms / 1000)
     if not given.durable:
-        seconds = given.hook_ms / 1000
-        server.on_message_received = (lambda session, message: time.sleep(seconds)) if seconds else _take
+        server.on_message_received = (
+            counting.keep if given.keep else counting.wait if given.hook_ms else counting.take
+        )
     with server:
         signal.sigwait([signal.SIGTERM, signal.SIGINT])
-
-
-def _take(session: object, message: object) -> None:
-    pass
+    (given.folder / "counted").write_text(json.dumps([len(counting.sizes), sum(counting.sizes)]))
 
 
 if __name__ == "__main__":

@@ -1,39 +1,27 @@
-"""Scale and latency: what a fresh client sees while a crowd is there, and what the crowd costs in memory.
-
-`python -m tests.bench.scale [idle slow blocking upload huge open]` prints one line a case: the figure, and the target
-it is held against.
-"""
+"""Scale and latency: what a fresh client sees while a crowd is there, and what the crowd costs."""
 
 from __future__ import annotations
 
-import shutil
+import select
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from smtpd_core import SmtpServer
 from tests.bench.crowd import read_reply
-from tests.bench.load import content, on_the_wire
-from tests.bench.run import processors
-from tests.bench.targets import Running, Target, python_peer
+from tests.bench.letters import content, on_the_wire, rest
+from tests.bench.open_loop import arrivals
+from tests.bench.rates import scratch, serving
+from tests.bench.running import Running
+from tests.bench.targets import Target
+from tests.bench.terms import Sample, Terms, Workload
 
 MIB = 1 << 20
 MESSAGE = on_the_wire(content(1024))
-
-
-@contextmanager
-def serving(*options: str) -> Iterator[Running]:
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    try:
-        with Running(Target("smtpd_core", python_peer("ours.py", "", *options)), folder, processors()[0]) as running:
-            yield running
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -41,10 +29,12 @@ def crowd(running: Running, kind: str, count: int, *more: str) -> Iterator[subpr
     words = [sys.executable, "-m", "tests.bench.crowd", str(running.port), kind, str(count), *more]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
-        if process.stdout.readline() != "ready\n":
-            raise RuntimeError(f"the crowd of {count} did not get in")
-        yield process
-        process.stdin.close()
+        try:
+            if process.stdout.readline() != "ready\n":
+                raise RuntimeError(f"the crowd of {count} did not get in")
+            yield process
+        finally:
+            process.stdin.close()
 
 
 def transaction(port: int) -> float:
@@ -61,48 +51,65 @@ def transaction(port: int) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def quantiles(values: list[float]) -> str:
+def transactions(port: int, terms: Terms) -> list[float]:
+    """Five hundred, or as many as fit into six seconds: smtp-server alone waits 100 ms before it greets."""
+    until, found = time.monotonic() + 6.0, []
+    while len(found) < terms.count(500, 20) and time.monotonic() < until:
+        found.append(transaction(port))
+    return found
+
+
+def quantiles(values: list[float]) -> Sample:
     ordered = sorted(values)
-    return f"p50 {statistics.median(ordered):.2f} ms, p99 {ordered[len(ordered) * 99 // 100]:.2f} ms"
+    return {"p50_ms": statistics.median(ordered), "p99_ms": ordered[len(ordered) * 99 // 100]}
 
 
-def idle(count: int = 10_000) -> str:
-    with serving() as running:
+def beside_idle(target: Target, workload: Workload, terms: Terms) -> Sample:
+    count = terms.count(int(workload.options["crowd"]), 10)
+    kind = "idle-tls" if workload.options.get("starttls") else "idle"
+    with scratch() as folder, serving(target, folder, terms) as running:
         transaction(running.port)
+        if kind == "idle-tls":
+            with crowd(running, kind, 20):  # what TLS needs once is not the crowd's
+                pass
         before = running.resident()
-        with crowd(running, "idle", count):
+        with crowd(running, kind, count):
+            time.sleep(0.5)
             each = (running.resident() - before) / count / 1024
-            cpu = running.cpu()
-            time.sleep(5)
-            cpu = running.cpu() - cpu
-            times = [transaction(running.port) for _ in range(500)]
-    return (
-        f"{count} idle: {quantiles(times)}, {each:.1f} KiB each, {cpu:.2f} s of processor in 5 s "
-        "(targets 2 / 10 ms, 6 KiB, 0)"
-    )
+            threads = running.threads()
+            times = transactions(running.port, terms)
+    return {**quantiles(times), "each_kib": each, "threads": threads}
 
 
-def slow() -> str:
-    with serving() as running, crowd(running, "slow", 2000):
-        times = [transaction(running.port) for _ in range(500)]
-    return f"2000 dribbling: {quantiles(times)} (targets 2 / 10 ms)"
+def still(target: Target, workload: Workload, terms: Terms) -> Sample:
+    """Five seconds in which nobody says a word."""
+    count = terms.count(int(workload.options["crowd"]), 10)
+    with scratch() as folder, serving(target, folder, terms) as running, crowd(running, "idle", count):
+        time.sleep(1.0)
+        cpu, woken, began = running.cpu(), running.wake_ups(), time.monotonic()
+        time.sleep(5 * min(1.0, terms.scale))
+        passed = time.monotonic() - began
+        cpu, woken = running.cpu() - cpu, running.wake_ups() - woken
+        threads = running.threads()
+    return {"wake_ups": woken / passed, "cpu_a_minute": cpu / passed * 60, "threads": threads}
 
 
-def blocking() -> str:
-    with serving("--hook-ms", "100", "--threads", "20") as running:
-        words = [sys.executable, "-m", "tests.bench.load", "--port", str(running.port), "--messages", "600"]
-        began = time.monotonic()
-        subprocess.run([*words, "--per-connection", "0"], check=True, stdout=subprocess.DEVNULL)
-        rate = 600 / (time.monotonic() - began)
-    return f"hook of 100 ms, 20 clients, 20 threads: {rate:.0f} msg/s (target 150)"
+def beside_slow(target: Target, workload: Workload, terms: Terms) -> Sample:
+    count = terms.count(int(workload.options["crowd"]), 10)
+    with scratch() as folder, serving(target, folder, terms) as running, crowd(running, "slow", count):
+        times = transactions(running.port, terms)
+        threads = running.threads()
+    return {**quantiles(times), "threads": threads}
 
 
-def noops(port: int, until: Callable[[], bool]) -> list[float]:
+def noops(port: int, is_over: Callable[[], bool]) -> list[float]:
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         read_reply(sock)
+        sock.sendall(b"EHLO a.test\r\n")
+        read_reply(sock)
         times = []
-        while not until() or len(times) < 100:
+        while not is_over() or len(times) < 20:
             began = time.perf_counter()
             sock.sendall(b"NOOP\r\n")
             read_reply(sock)
@@ -111,77 +118,60 @@ def noops(port: int, until: Callable[[], bool]) -> list[float]:
     return times
 
 
-def upload() -> str:
-    with serving() as running:
+def big_upload(target: Target, workload: Workload, terms: Terms) -> Sample:
+    with scratch() as folder, serving(target, folder, terms) as running:
         transaction(running.port)
-        before, peak = running.resident(), 0
-        with crowd(running, "upload", 100, str(25 * MIB)) as process:
+        before = peak = running.resident()
+        done = False
+        with crowd(running, "upload", terms.count(100, 4), str(25 * MIB)) as process:
             assert process.stdout
-            done: list[bool] = []
+            output = process.stdout
 
-            def over() -> bool:
-                nonlocal peak
+            def is_over() -> bool:
+                nonlocal peak, done
                 peak = max(peak, running.resident())
-                return bool(done) or _readable(process, done)
+                done = done or bool(select.select([output], [], [], 0)[0])
+                return done
 
-            times = noops(running.port, over)
-    return (
-        f"100 uploads of 25 MiB: grew {(peak - before) / MIB:.0f} MiB, NOOP {quantiles(times)} "
-        "(targets 64 MiB, p99 30 ms)"
-    )
+            times = noops(running.port, is_over)
+    return {"grown_mib": (peak - before) / MIB, **quantiles(times)}
 
 
-def _readable(process: subprocess.Popen[str], done: list[bool]) -> bool:
-    import select
-
-    if select.select([process.stdout], [], [], 0)[0]:
-        done.append(True)
-    return bool(done)
-
-
-def huge() -> str:
-    with serving("--durable") as running:
+def huge(target: Target, workload: Workload, terms: Terms) -> Sample:
+    megabytes = terms.count(1024, 16)
+    with scratch() as folder, serving(target, folder, terms) as running:
         transaction(running.port)
-        before, peak = running.resident(), 0
-        chunk = content(MIB)
+        before = peak = running.resident()
+        began = time.perf_counter()
+        chunk = rest(MIB)
         with socket.create_connection(("127.0.0.1", running.port)) as sock:
             read_reply(sock)
             for words in (b"EHLO a.test\r\n", b"MAIL FROM:<a@a.test>\r\n", b"RCPT TO:<b@b.test>\r\n", b"DATA\r\n"):
                 sock.sendall(words)
                 read_reply(sock)
-            for _ in range(1024):
+            sock.sendall(b"Subject: one large message")
+            for _ in range(megabytes):
                 sock.sendall(chunk)
                 peak = max(peak, running.resident())
             sock.sendall(b".\r\n")
             read_reply(sock)
-    return f"one message of 1 GiB: grew {(max(peak, before) - before) / MIB:.1f} MiB (target 8)"
+    return {"grown_mib": (peak - before) / MIB, "seconds": time.perf_counter() - began}
 
 
-def open_loop(*options: str) -> str:
-    """300 messages a second at fixed instants for 6 s, each by the next of 30 kept sessions."""
-    from tests.bench.open_loop import arrivals
-
-    with serving(*options) as running:
-        times = arrivals(running.port, 300, 6.0)
-    wanted = "1.3 / 4.0" if options else "0.9 / 2.5"
-    return f"open loop, 300 a second{' durable' if options else ''}: {quantiles(times)} (targets {wanted} ms)"
+def open_loop(target: Target, workload: Workload, terms: Terms) -> Sample:
+    """By the next of 30 kept sessions, for 4 s."""
+    with scratch() as folder, serving(target, folder, terms) as running:
+        return quantiles(arrivals(running.port, 300, 4.0 * min(1.0, terms.scale)))
 
 
-CASES: dict[str, Callable[[], str]] = {
-    "idle": idle,
-    "slow": slow,
-    "blocking": blocking,
-    "upload": upload,
-    "huge": huge,
-    "open": open_loop,
-    "open-durable": lambda: open_loop("--durable"),
-}
-
-
-def main() -> None:
-    for name in sys.argv[1:] or CASES:
-        print(CASES[name](), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def start_stop(target: Target, workload: Workload, terms: Terms) -> Sample:
+    """In this process; the first one, which imports what it needs, is not counted."""
+    found = []
+    for _ in range(21):
+        server = SmtpServer(port=0)
+        server.on_message_received = lambda session, message: None
+        began = time.perf_counter()
+        server.start()
+        server.stop()
+        found.append((time.perf_counter() - began) * 1000)
+    return {"start_stop_ms": statistics.median(found[1:])}

@@ -1,166 +1,151 @@
 """Who is measured: this server and the peers that the machine has, each started as a process of its own.
 
 A target is a name and a function that gives the command for a port and a scratch folder, or None where the peer is not
-installed; such a target is reported as not measured. Sinks take mail and forget it; stores sync it to disk first.
+installed; such a target is reported as not measured. Targets with a reader (stored.py) sync to disk before their 250
+and are held to what they stored; the others take mail and forget it. All listen on loopback only, and all find the same
+certificate in FOLDER/tls. Features are comparable: those that offer STARTTLS have it on in every workload; none asks
+for a login or looks a client up in DNS.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.bench.stores import opensmtpd, postfix
+from tests.bench import install, stored, stores
 
-TICK = os.sysconf("SC_CLK_TCK")
 HERE = Path(__file__).parent
+
+Command = Callable[[int, Path], list[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`stores` says that a 250 of it means synced."""
-
     name: str
-    command: Callable[[int, Path], list[str] | None]
-    stores: bool = False
-    tls: bool = False
+    command: Command
+    version: Callable[[], str]
+    stored: stored.Reader | None = None
+    opening: int = 0  # connections that may wait for a greeting: what its listen queue holds, where that is few
 
 
-def python_peer(script: str, module: str, *options: str) -> Callable[[int, Path], list[str] | None]:
+def ours(*options: str, python: str = sys.executable) -> Command:
+    return lambda port, folder: [python, "-m", "tests.bench.ours", str(port), str(folder), *options]
+
+
+def daemon(port: int, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "smtpd_core", "serve", "--listen", f"127.0.0.1:{port}", "--state", str(folder)]
+
+
+def aiosmtpd(*options: str) -> Command:
     def command(port: int, folder: Path) -> list[str] | None:
-        if module and importlib.util.find_spec(module) is None:
+        if importlib.util.find_spec("aiosmtpd") is None:
             return None
-        return [sys.executable, str(HERE / script), str(port), str(folder), *options]
+        return [sys.executable, str(HERE / "peers" / "peer_aiosmtpd.py"), str(port), str(folder), *options]
 
     return command
 
 
 def smtp_sink(port: int, folder: Path) -> list[str] | None:
-    program = shutil.which("smtp-sink", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
-    user = ["-u", "root"] if os.geteuid() == 0 else []
-    return [program, *user, f"127.0.0.1:{port}", "1000"] if program else None
+    program = shutil.which("smtp-sink", path=stores.PATH)
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    return [program, *user, "-m", "20000", f"127.0.0.1:{port}", "1000"] if program else None
 
 
 def go_smtp(port: int, folder: Path) -> list[str] | None:
-    """Built from peer_gosmtp.go where Go and Debian's go-smtp library are installed."""
-    go, library = shutil.which("go"), Path("/usr/share/gocode")
-    if go is None or not (library / "src/github.com/emersion/go-smtp").exists():
+    program = install.gosmtp_program()
+    return [str(program), str(port), str(folder)] if program else None
+
+
+def smtp_server(port: int, folder: Path) -> list[str] | None:
+    package, node = install.smtp_server_folder(), shutil.which("node")
+    if package is None or node is None:
         return None
-    program = Path(tempfile.gettempdir()) / f"peer_gosmtp-{os.getuid()}"
-    if not program.exists():
-        settings = {**os.environ, "GO111MODULE": "off", "GOPATH": str(library)}
-        subprocess.run([go, "build", "-o", program, str(HERE / "peer_gosmtp.go")], check=True, env=settings)
-    return [str(program), str(port)]
+    modules = package.parents[1]
+    return ["env", f"NODE_PATH={modules}", node, str(HERE / "peers" / "smtp_server.js"), str(port), str(folder)]
 
 
-def daemon(port: int, folder: Path) -> list[str] | None:
-    return [sys.executable, "-m", "smtpd_core", "serve", "--listen", f"127.0.0.1:{port}", "--state", str(folder)]
+def _said(*words: str) -> str:
+    """The first line that a program says, or ""."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    except OSError:
+        return ""
+    return next(iter((done.stdout or done.stderr).strip().splitlines()), "")
+
+
+def _own_version(python: str = sys.executable) -> str:
+    return f"{importlib.metadata.version('smtpd_core')}, {interpreter(python)}"
+
+
+def _aiosmtpd_version() -> str:
+    return f"{importlib.metadata.version('aiosmtpd')}, {interpreter(sys.executable)}"
+
+
+def _postfix_version() -> str:
+    return _said("/usr/sbin/postconf", "-dh", "mail_version")
+
+
+def _go_version() -> str:
+    package = _said("dpkg-query", "-W", "-f", "${Version}", install.GO_PACKAGES[0])
+    return f"{package}, {' '.join(_said('go', 'version').split()[2:3])}"
+
+
+def _node_version() -> str:
+    package = install.smtp_server_folder()
+    return f"{json.loads(package.read_text())['version']}, node {_said('node', '--version')}" if package else ""
+
+
+def _exim_version() -> str:
+    return _said(str(install.exim_program()), "-bV").removeprefix("Exim version ").split(" #")[0]
+
+
+def _opensmtpd_version() -> str:
+    return _said(str(install.opensmtpd_program()), "-h").removeprefix("version: OpenSMTPD ")
 
 
 TARGETS = (
-    Target("smtpd_core", python_peer("ours.py", ""), tls=True),
-    Target("aiosmtpd", python_peer("peer_aiosmtpd.py", "aiosmtpd"), tls=True),
-    Target("smtp-sink", smtp_sink),
-    Target("go-smtp", go_smtp),
-    Target("smtpd_core durable", python_peer("ours.py", "", "--durable"), stores=True),
-    Target("smtpd_core daemon", daemon, stores=True),
-    Target("aiosmtpd fsync", python_peer("peer_aiosmtpd.py", "aiosmtpd", "--durable"), stores=True),
-    Target("OpenSMTPD", opensmtpd, stores=True),
-    Target("Postfix", postfix, stores=True),
+    Target("smtpd_core", ours(), _own_version),
+    Target("smtpd_core slow hook", ours("--hook-ms", "100", "--threads", "20"), _own_version),
+    Target("aiosmtpd", aiosmtpd(), _aiosmtpd_version),
+    Target("smtp-sink", smtp_sink, _postfix_version),
+    Target("go-smtp", go_smtp, _go_version),
+    Target("smtp-server", smtp_server, _node_version),
+    Target("smtpd_core durable", ours("--durable"), _own_version, stored.queue),
+    Target("smtpd_core daemon", daemon, _own_version, stored.daemon),
+    Target("aiosmtpd fsync", aiosmtpd("--durable"), _aiosmtpd_version, stored.files("kept/*.eml")),
+    # Its listen queue holds five (SMTPD_BACKLOG, compiled in); a connection beyond them waits a second to try again.
+    Target("OpenSMTPD", stores.opensmtpd, _opensmtpd_version, stored.files("spool/queue/*/*/message"), opening=5),
+    Target("Postfix", stores.postfix, _postfix_version, stored.postfix),
+    Target("Exim", stores.exim, _exim_version, stored.exim),
 )
 
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+# Writes down what arrived, to show that it is what was sent; never timed.
+KEEPING = Target("smtpd_core keeping", ours("--keep"), _own_version, stored.files("kept/*.eml"))
 
 
-class Running:
-    """A target under measurement, pinned to one processor. Use as a context manager."""
-
-    def __init__(self, target: Target, folder: Path, processor: int | None) -> None:
-        self.port = free_port()
-        command = target.command(self.port, folder)
-        if command is None:
-            raise FileNotFoundError(target.name)
-        pin = ["taskset", "-c", str(processor)] if processor is not None and shutil.which("taskset") else []
-        self.log = (folder / "log").open("wb")
-        self.process = subprocess.Popen([*pin, *command], stdout=self.log, stderr=self.log)
-        self._await_banner()
-
-    def _await_banner(self) -> None:
-        until = time.monotonic() + 20
-        while time.monotonic() < until and self.process.poll() is None:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as sock:
-                    if sock.recv(100).startswith(b"220"):
-                        sock.sendall(b"QUIT\r\n")
-                        sock.recv(100)
-                        return
-            except OSError:
-                time.sleep(0.02)
-        self.__exit__()
-        raise RuntimeError(f"{self.process.args!r} does not serve; see {self.log.name}")
-
-    def cpu(self) -> float:
-        """User and system seconds of the whole process tree."""
-        return sum(_ticks(pid) for pid in _tree(self.process.pid)) / TICK
-
-    def resident(self) -> int:
-        """Resident bytes of the whole process tree."""
-        return sum(_resident(pid) for pid in _tree(self.process.pid))
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        family = _tree(self.process.pid)  # Postfix's master outlives the command that started it
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        for pid in family[1:]:
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
-        self.log.close()
+def interpreter(python: str) -> str:
+    """Such as CPython 3.14.0, or CPython 3.14.0t where it runs without the interpreter lock."""
+    program = (
+        "import platform, sys; print(platform.python_implementation(), platform.python_version()"
+        " + ('' if getattr(sys, '_is_gil_enabled', lambda: True)() else 't'))"
+    )
+    return _said(python, "-c", program)
 
 
-def _tree(root: int) -> list[int]:
-    found, at = [root], 0
-    while at < len(found):
-        try:
-            found.extend(int(pid) for pid in Path(f"/proc/{found[at]}/task/{found[at]}/children").read_text().split())
-        except OSError:
-            pass
-        at += 1
-    return found
-
-
-def _ticks(pid: int) -> int:
-    try:
-        # After the name in parentheses; fields 14 to 17 are user, system and those of the reaped children.
-        after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return sum(map(int, after[11:15]))
-
-
-def _resident(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+def on_interpreter(target: Target, python: str) -> Target:
+    """This server on another interpreter: one that has dnspython and pyOpenSSL, such as a venv's."""
+    name, options = interpreter(python), ["--durable"] if target.stored else []
+    return replace(
+        target,
+        name=f"{target.name}, {name.partition(' ')[2]}",
+        command=ours(*options, python=python),
+        version=lambda: _own_version(python),
+    )

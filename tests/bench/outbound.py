@@ -1,6 +1,4 @@
-"""Outbound: a full queue on disk to smtp-sink over 20 kept connections, ours and Postfix's in turn.
-
-    python -m tests.bench.deliver [--count N] [--runs R] [--size BYTES] [--only ours|postfix]
+"""Outbound: a full queue on disk to smtp-sink over 20 kept connections, ours and Postfix's.
 
 Both begin with all messages queued and synced, and end when the queue is empty. CPU is user + system of the delivering
 process tree per 1 000 messages, the sink's not included. Postfix needs root and Debian's package.
@@ -8,17 +6,12 @@ process tree per 1 000 messages, the sink's not included. Postfix needs root and
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import shutil
-import statistics
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from relay.agents.smtp import SmtpAgent
@@ -28,19 +21,17 @@ from relay.idle import IdleConnections
 from relay.mail import Body, Message, Recipient, Stop
 from relay.plan import Plan
 from relay.queue_sqlite import SqliteQueue
-from relay.terms import Terms
+from relay.terms import Terms as Conditions
 from smtpd_core.draft import new_id
 from smtpd_core.wire.envelope import Envelope
+from tests.bench.rates import scratch
+from tests.bench.running import Running, free_port
 from tests.bench.stores import PATH, postfix
-from tests.bench.targets import Running, Target, free_port, smtp_sink
+from tests.bench.targets import Target, smtp_sink
+from tests.bench.terms import Sample, Terms, Workload
 
 CONNECTIONS = 20
-
-
-@contextmanager
-def sink(folder: Path) -> Iterator[int]:
-    with Running(Target("smtp-sink", smtp_sink), folder, None) as running:
-        yield running.port
+SIZE = 1024
 
 
 def ours(count: int, size: int, folder: Path, port: int) -> tuple[float, float]:
@@ -59,8 +50,8 @@ def ours(count: int, size: int, folder: Path, port: int) -> tuple[float, float]:
     plan = Plan((Hop("sink", "127.0.0.1", port),))
     idle = IdleConnections()
     agent = SmtpAgent(lambda _: plan, lambda _: manners, idle)
-    terms = Terms(concurrency=CONNECTIONS)
-    dispatcher = Dispatcher(queue, {"smtp": agent}, lambda _: [], terms_of=lambda _: terms, idle=idle)
+    conditions = Conditions(concurrency=CONNECTIONS)
+    dispatcher = Dispatcher(queue, {"smtp": agent}, lambda _: [], terms_of=lambda _: conditions, idle=idle)
     before = resource.getrusage(resource.RUSAGE_SELF)
     start = time.monotonic()
     dispatcher.start()
@@ -75,11 +66,13 @@ def ours(count: int, size: int, folder: Path, port: int) -> tuple[float, float]:
 
 def postfixs(count: int, size: int, folder: Path, port: int) -> tuple[float, float]:
     smtp_port = free_port()
-    if postfix(smtp_port, folder) is None:
+    command = postfix(smtp_port, folder)
+    if command is None:
         raise FileNotFoundError("Postfix")
+    program = command[0]
     config = folder / "config"
     main = config / "main.cf"
-    text = main.read_text().replace("= discard", "= smtp")
+    text = main.read_text().replace("smtpd_data_restrictions = check_client_access static:HOLD\n", "")
     text += f"""relayhost = [127.0.0.1]:{port}
 default_destination_concurrency_limit = {CONNECTIONS}
 initial_destination_concurrency = {CONNECTIONS}
@@ -87,20 +80,13 @@ smtp_connection_cache_destinations = [127.0.0.1]:{port}
 minimal_backoff_time = 3600
 """
     main.write_text(text + "defer_transports = smtp\n")
-    program = shutil.which("postfix", path=PATH)
-    target = Target("Postfix", lambda _port, _folder: [str(program), "-c", str(config), "start-fg"])
-    running = Running.__new__(Running)
-    running.port = smtp_port
-    running.log = (folder / "log").open("wb")
-    running.process = subprocess.Popen(target.command(smtp_port, folder) or [], stdout=running.log, stderr=running.log)
-    running._await_banner()
-    with running:
+    with Running(command, smtp_port, folder) as running:
         source = shutil.which("smtp-source", path=PATH)
         command = [str(source), "-s", "10", "-m", str(count), "-l", str(size), "-f", "bob@bench.test"]
         subprocess.run([*command, "-t", "user@far.test", f"127.0.0.1:{smtp_port}"], check=True)
         _await(lambda: _files(folder / "queue", "deferred") >= count, 300)
         main.write_text(text)
-        subprocess.run([str(program), "-c", str(config), "reload"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([program, "-c", str(config), "reload"], check=True, stderr=subprocess.DEVNULL)
         time.sleep(1.0)
         before = running.cpu()
         start = time.monotonic()
@@ -122,31 +108,12 @@ def _await(fact: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=3000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--only", choices=("ours", "postfix"))
-    options = parser.parse_args()
-    sides = {"ours": ours, "postfix": postfixs}
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    for _ in range(options.runs):
-        for name, side in sides.items():
-            if options.only in (None, name):
-                with (
-                    tempfile.TemporaryDirectory() as one,
-                    tempfile.TemporaryDirectory() as other,
-                    sink(Path(other)) as port,
-                ):
-                    took, cpu = side(options.count, options.size, Path(one), port)
-                rates[name].append((options.count / took, cpu * 1000 / options.count))
-    for name, found in rates.items():
-        if found:
-            rate, cpu = (statistics.median(column) for column in zip(*found, strict=True))
-            print(f"{name:8}  {rate:8.0f} msg/s   {cpu:.3f} CPU s per 1000   ({len(found)} runs)")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def deliver(target: Target, workload: Workload, terms: Terms) -> Sample:
+    count = terms.count(3000, 100)
+    side = {"smtpd_core": ours, "Postfix": postfixs}[target.name]
+    sink_command = smtp_sink(port := free_port(), Path())
+    if sink_command is None:
+        raise FileNotFoundError("smtp-sink")
+    with scratch() as folder, scratch() as other, Running(sink_command, port, other):
+        took, cpu = side(count, SIZE, folder, port)
+    return {"rate": count / took, "cpu": cpu * 1000 / count}

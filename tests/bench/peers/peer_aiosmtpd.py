@@ -11,14 +11,13 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 
 class Peer:
-    def __init__(self, folder: Path, durable: bool) -> None:
-        self.folder = folder
-        self.durable = durable
+    def __init__(self, kept: Path | None) -> None:
+        self.kept = kept
         self.numbers = itertools.count()
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        if self.durable:
-            descriptor = os.open(self.folder / f"{next(self.numbers)}.eml", os.O_WRONLY | os.O_CREAT)
+        if self.kept:
+            descriptor = os.open(self.kept / f"{next(self.numbers)}.eml", os.O_WRONLY | os.O_CREAT)
             os.write(descriptor, envelope.original_content or b"")
             os.fsync(descriptor)
             os.close(descriptor)
@@ -26,12 +25,12 @@ class Peer:
 
 
 async def main(port: int, folder: Path, durable: bool) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    from certs.issue import ensure_self_signed
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*ensure_self_signed(folder, "bench.test"))
-    peer = Peer(folder, durable)
+    context.load_cert_chain(folder / "tls" / "self-signed.pem", folder / "tls" / "self-signed.key")
+    kept = folder / "kept" if durable else None
+    if kept:
+        kept.mkdir()
+    peer = Peer(kept)
     server = await asyncio.get_running_loop().create_server(
         lambda: SMTP(peer, tls_context=context, data_size_limit=2**31), "127.0.0.1", port
     )

@@ -1,0 +1,101 @@
+"""Rates: a server driven by the load generator for a while, with what it cost and whether it kept what it promised.
+
+The server is pinned to the first processor, the load to the second. The rate is messages (or megabytes) per second; CPU
+is user + system of the server's whole process tree per 1 000 messages; "gen" is the generator's share of its processor.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from certs.issue import ensure_self_signed
+from tests.bench import stored
+from tests.bench.running import Running, free_port, pinned, processors
+from tests.bench.targets import KEEPING, Target
+from tests.bench.terms import Sample, Terms, Workload
+
+# From this share of its processor on the generator may be what limits the rate.
+BOTTLENECK = 0.9
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder with the certificate that all peers use; gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    try:
+        ensure_self_signed(folder / "tls", "bench.test")
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def serving(target: Target, folder: Path, terms: Terms) -> Iterator[Running]:
+    """Raises FileNotFoundError where the peer is not installed, RuntimeError where it does not serve."""
+    port = free_port()
+    command = target.command(port, folder)
+    if command is None:
+        raise FileNotFoundError(target.name)
+    with Running(command, port, folder, processors()[0] if terms.is_pinned else None) as running:
+        yield running
+
+
+def drive(running: Running, target: Target, options: dict[str, int | float | bool], terms: Terms) -> Sample:
+    """What the generator says."""
+    words = [sys.executable, "-m", "tests.bench.load", "--port", str(running.port)]
+    for name, value in {"opening": target.opening, **options}.items():
+        words += [f"--{name.replace('_', '-')}"] * bool(value) + ([str(value)] if value and value is not True else [])
+    words = pinned(words, processors()[1] if terms.is_pinned else None)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip() or "the load generator failed").splitlines()[-1])
+    load: Sample = json.loads(done.stdout)
+    return load
+
+
+def rate(target: Target, workload: Workload, terms: Terms) -> Sample:
+    options = {"seconds": terms.seconds, **workload.options}
+    with scratch() as folder:
+        with serving(target, folder, terms) as running:
+            before = running.cpu()
+            load = drive(running, target, options, terms)
+            cpu, resident = running.cpu_when_quiet() - before, running.resident()
+        hold_to_its_word(target, folder, int(load["messages"]), workload)
+    a_second = load["messages"] / load["seconds"]
+    return {
+        "rate": a_second * workload.options.get("size", 1024) / 1e6 if workload.unit == "MB/s" else a_second,
+        "cpu": cpu / load["messages"] * 1000,
+        "generator": load["cpu"] / load["seconds"],
+        "p50_ms": load["p50_ms"],
+        "p99_ms": load["p99_ms"],
+        "resident_mib": resident / (1 << 20),
+    }
+
+
+def hold_to_its_word(target: Target, folder: Path, promised: int, workload: Workload) -> None:
+    """Raises Miscounted where what a store holds, or what our sink counted, is not what was answered 250."""
+    size, dots = int(workload.options.get("size", 1024)), bool(workload.options.get("dots"))
+    if target.stored:
+        stored.compare(target.stored(folder), promised, size, dots)
+    elif (counted := folder / "counted").exists():
+        messages, octets = json.loads(counted.read_text())
+        wanted = len(stored.content(size, dots))
+        if (messages, octets) != (promised, promised * wanted):
+            raise stored.Miscounted(f"{messages} messages of {octets} octets came, not {promised} of {wanted}")
+
+
+def show_what_arrives(workload: Workload, terms: Terms) -> None:
+    """A few messages of the workload, two a session, written down by our sink and compared octet for octet."""
+    few = {**workload.options, "messages": 2 * int(workload.options.get("sessions", 20))}
+    with scratch() as folder:
+        with serving(KEEPING, folder, terms) as running:
+            load = drive(running, KEEPING, few, terms)
+        hold_to_its_word(KEEPING, folder, int(load["messages"]), replace(workload, options=few))

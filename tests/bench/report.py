@@ -1,0 +1,129 @@
+"""What a run found: the table on the terminal, results.json and rates.svg.
+
+A goal without its peer in the run is not measured, never met.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench.plot import bars
+from tests.bench.rates import BOTTLENECK
+from tests.bench.targets import Target
+from tests.bench.terms import FIGURES, Sample, Terms, Workload
+
+
+@dataclass(slots=True)
+class Found:
+    """Of one workload: medians by target, why others have none, and how many runs they are of."""
+
+    workload: Workload
+    runs: int
+    medians: dict[str, Sample] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def own(self) -> Sample | None:
+        return self.medians.get(self.workload.targets[0])
+
+    def verdicts(self) -> list[tuple[str, str, str]]:
+        """Peer ("" for a bound), goal and verdict."""
+        unit = self.workload.unit
+        return [
+            (one.peer, str(one).replace("msg/s", unit), one.verdict(self.own, self.medians.get(one.peer)))
+            for one in self.workload.goals
+        ]
+
+
+def machine() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {os.cpu_count()} processors, {platform.system()} {platform.release()}"
+
+
+def versions(targets: Sequence[Target], names: set[str]) -> dict[str, str]:
+    """Of all that were measured; libraries under this server included."""
+    found = {one.name: one.version() for one in targets if one.name in names}
+    return {**found, "OpenSSL": ssl.OPENSSL_VERSION, "SQLite": sqlite3.sqlite_version}
+
+
+def show(found: Found) -> None:
+    """One block of the table: a line a target, the goal that it is held against beside it."""
+    workload = found.workload
+    heads = [FIGURES[one].replace("msg/s", workload.unit) for one in workload.columns]
+    has_ratio = "rate" in workload.columns and len(workload.targets) > 1
+    print(f"\n{workload.name}: {workload.what} ({found.runs} run{'s' * (found.runs > 1)})")
+    print(f"  {'':28}" + "".join(f"{one:>12}" for one in heads) + ("     ours/it" if has_ratio else "") + "  target")
+    goals: dict[str, list[str]] = {}
+    for peer, goal, verdict in found.verdicts():
+        goals.setdefault(peer or workload.targets[0], []).append(f"{goal}: {verdict}")
+    for name, sample in found.medians.items():
+        line = "".join(f"{_figure(sample[one]):>12}" for one in workload.columns)
+        if has_ratio:
+            line += f"{found.own['rate'] / sample['rate']:12.2f}" if found.own else f"{'':12}"
+        if sample.get("generator", 0.0) >= BOTTLENECK:
+            line += "  [the load generator may be the limit]"
+        print(f"  {name:28}{line}  {'; '.join(goals.pop(name, []))}".rstrip())
+    for name, why in found.missing.items():
+        print(f"  {name:28}  not measured: {why}  {'; '.join(goals.pop(name, []))}".rstrip())
+    for name, left in goals.items():
+        print(f"  {name:28}  not in this run  {'; '.join(left)}")
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.3g}"
+
+
+def summary(all_found: Sequence[Found]) -> dict[str, int]:
+    counts = {"met": 0, "missed": 0, "not measured": 0}
+    for found in all_found:
+        for _, _, verdict in found.verdicts():
+            counts[verdict.partition(" (")[0]] += 1
+    return counts
+
+
+def document(all_found: Sequence[Found], targets: Sequence[Target], terms: Terms) -> dict[str, Any]:
+    names = {name for found in all_found for name in found.medians}
+    return {
+        "machine": machine(),
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds": terms.seconds,
+        "scale": terms.scale,
+        "pinned": terms.is_pinned,
+        "versions": versions(targets, names),
+        "workloads": {found.workload.name: _one(found) for found in all_found},
+    }
+
+
+def _one(found: Found) -> dict[str, Any]:
+    return {
+        "what": found.workload.what,
+        "unit": found.workload.unit,
+        "runs": found.runs,
+        "medians": {name: {key: round(value, 4) for key, value in one.items()} for name, one in found.medians.items()},
+        "generator_was_the_limit": [
+            name for name, one in found.medians.items() if one.get("generator", 0.0) >= BOTTLENECK
+        ],
+        "not_measured": found.missing,
+        "goals": [
+            {"against": peer or "a bound", "goal": goal, "verdict": verdict} for peer, goal, verdict in found.verdicts()
+        ],
+    }
+
+
+def write(folder: Path, results: Mapping[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    (folder / "rates.svg").write_text(bars(results))
