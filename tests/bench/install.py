@@ -26,6 +26,11 @@ class Unavailable(Exception):
     """A peer that can't be had here, and why."""
 
 
+def load_program() -> Path | None:
+    """The load generator in C, built from load.c; load.py serves where it is not."""
+    return _if_there(PLACE / "load")
+
+
 def exim_program() -> Path | None:
     return _if_there(PLACE / "exim4" / "usr/sbin/exim4")
 
@@ -59,6 +64,16 @@ def exim() -> None:
 def opensmtpd() -> None:
     if opensmtpd_program() is None:
         _unpack("opensmtpd", "opensmtpd")
+
+
+def load_generator() -> None:
+    source, program = Path(__file__).parent / "load.c", PLACE / "load"
+    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
+        return
+    if shutil.which("cc") is None:
+        _apt_install("gcc", "libc6-dev")
+    PLACE.mkdir(parents=True, exist_ok=True)
+    _run(["cc", "-O2", "-o", str(program), str(source)])
 
 
 def gosmtp() -> None:
@@ -119,6 +134,7 @@ def _run(words: list[str], settings: dict[str, str] | None = None, cwd: Path | N
 
 
 STEPS: dict[str, Callable[[], None]] = {
+    "the load generator in C": load_generator,
     "smtp-server": smtp_server,
     "go-smtp": gosmtp,
     "Postfix, smtp-sink": postfix,

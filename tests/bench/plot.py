@@ -42,9 +42,18 @@ def bars(results: Mapping[str, Any]) -> str:
 
 
 def text(
-    x: float, y: float, words: str, *, bold: bool = False, end: bool = False, size: int = 12, colour: str = INK
+    x: float,
+    y: float,
+    words: str,
+    *,
+    bold: bool = False,
+    end: bool = False,
+    middle: bool = False,
+    size: int = 12,
+    colour: str = INK,
 ) -> str:
-    more = ' font-weight="bold"' * bold + ' text-anchor="end"' * end + (f' font-size="{size}"' if size != 12 else "")
+    more = ' font-weight="bold"' * bold + (f' font-size="{size}"' if size != 12 else "")
+    more += ' text-anchor="end"' * end + ' text-anchor="middle"' * middle
     return f'<text x="{x:.0f}" y="{y:.0f}" fill="{colour}"{more}>{escape(words)}</text>'
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from certs.issue import ensure_self_signed
-from tests.bench import stored
+from tests.bench import install, stored
 from tests.bench.running import Running, free_port, pinned, processors
 from tests.bench.targets import KEEPING, Target
 from tests.bench.terms import Sample, Terms, Workload
@@ -50,7 +50,9 @@ def serving(target: Target, folder: Path, terms: Terms) -> Iterator[Running]:
 
 def drive(running: Running, target: Target, options: dict[str, int | float | bool], terms: Terms) -> Sample:
     """What the generator says."""
-    words = [sys.executable, "-m", "tests.bench.load", "--port", str(running.port)]
+    program = None if options.get("starttls") else install.load_program()
+    words = [str(program)] if program else [sys.executable, "-m", "tests.bench.load"]
+    words += ["--port", str(running.port)]
     for name, value in {"opening": target.opening, **options}.items():
         words += [f"--{name.replace('_', '-')}"] * bool(value) + ([str(value)] if value and value is not True else [])
     words = pinned(words, processors()[1] if terms.is_pinned else None)

@@ -57,7 +57,8 @@ def chosen_targets(workload: Workload, targets: Sequence[Target], peers: Sequenc
     wanted = []
     for name in workload.targets:
         if name.startswith(OWN[0]) or not peers or any(peer.lower() in name.lower() for peer in peers):
-            wanted += [one for one in targets if one.name == name or one.name.startswith(f"{name}, ")]
+            elsewhere = "" if workload.is_in_process else f"{name}, "
+            wanted += [one for one in targets if one.name == name or (elsewhere and one.name.startswith(elsewhere))]
     return wanted
 
 

@@ -57,6 +57,7 @@ class Workload:
     goals: tuple[Goal, ...] = ()
     unit: str = "msg/s"
     is_once: bool = False  # one run whatever is asked for: it takes long and varies little
+    is_in_process: bool = False  # measured in the driver's own process, and so on its interpreter only
 
 
 # Columns and their headings.

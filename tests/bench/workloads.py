@@ -133,22 +133,26 @@ WORKLOADS = (
         columns=("start_stop_ms",),
         goals=(Goal("start_stop_ms", at_most=20),),
         is_once=True,
+        is_in_process=True,
     ),
     Workload(
         "relay", "a full queue over 20 kept connections to smtp-sink", outbound.deliver, ("smtpd_core", "Postfix"),
         columns=("rate", "cpu"),
         goals=(times(1, "Postfix"),),
+        is_in_process=True,
     ),
     Workload(
         "queue-growth", "cost with 1 000 000 messages queued against 1 000", growth.queue_growth, OWN,
         columns=("add_growth", "claim_growth", "settle_growth"),
         goals=tuple(Goal(f"{one}_growth", at_most=1.5) for one in ("add", "claim", "settle")),
         is_once=True,
+        is_in_process=True,
     ),
     Workload(
         "recovery", "100 000 spooled messages after a crash", growth.recovery, ("smtpd_core durable",),
         columns=("seconds",),
         goals=(Goal("seconds", at_most=10),),
         is_once=True,
+        is_in_process=True,
     ),
 )
