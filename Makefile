@@ -7,7 +7,7 @@ ARGS ?=
 # bonsai, for accounts in LDAP, is built from source: only where its headers are (libldap2-dev, libsasl2-dev).
 LDAP := $(and $(wildcard /usr/include/ldap.h),$(wildcard /usr/include/sasl/sasl.h))
 
-.PHONY: run demo docs test lint types bench bench-quick help clean fuzz crash diagram
+.PHONY: run demo docs test lint types bench bench-quick bench-flat bench-profile help clean fuzz crash diagram
 .DEFAULT_GOAL := help
 
 $(VENV)/.core: setup.cfg pyproject.toml
@@ -35,11 +35,24 @@ lint: $(VENV)/.test  ## style
 types: $(VENV)/.test  ## types, strictly
 	$(BIN)/mypy
 
-bench: $(VENV)/.test  ## compare with peers (WORKLOADS=W1,W3 PEERS=aiosmtpd RUNS=5)
-	$(BIN)/python -m tests.bench.run --workloads "$(WORKLOADS)" --peers "$(PEERS)" --runs $(or $(RUNS),5) --out docs/bench
+BENCH := --workloads "$(WORKLOADS)" --peers "$(PEERS)" --interpreters "$(INTERPRETERS)" $(ARGS)
 
-bench-quick: $(VENV)/.test  ## the same in under two minutes
-	$(BIN)/python -m tests.bench.run --workloads "$(WORKLOADS)" --peers "$(PEERS)" --runs 1 --scale 0.3
+bench: $(VENV)/.test  ## compare with peers (WORKLOADS=W1,W3 PEERS=aiosmtpd RUNS=5 INTERPRETERS=/path/bin/python3.14t)
+	$(BIN)/python -m tests.bench.run --install --runs $(or $(RUNS),5) --out $(or $(OUT),docs/bench) $(BENCH)
+
+bench-quick: $(VENV)/.test  ## a look at it in under two minutes; writes nothing
+	$(BIN)/python -m tests.bench.run --quick $(BENCH)
+
+bench-flat: $(VENV)/.test  ## what a message costs as connections, size, recipients and the queue grow
+	$(BIN)/python -m tests.bench.install
+	$(BIN)/python -m tests.bench.flat --out $(or $(OUT),docs/bench) $(ARGS)
+
+$(VENV)/.bench: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .[bench]
+	touch $@
+
+bench-profile: $(VENV)/.bench  ## where our server's time goes under a workload (WORKLOADS=W1 ARGS=--perf)
+	$(BIN)/python -m tests.bench.profile $(or $(WORKLOADS),W1) $(ARGS)
 
 fuzz: $(VENV)/.test  ## a million cases of the protocol core (CASES=1000000 SEED=1); guided by coverage where atheris installs
 	-@$(BIN)/python -c "import atheris" 2>/dev/null || \

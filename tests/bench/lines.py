@@ -51,13 +51,13 @@ def curves(plot: Plot, lines: Mapping[str, Points], machine: str) -> str:
         parts.append(text(x_at(x), TOP + HEIGHT + 18, name, middle=True, colour=FAINT))
     parts.append(text(LEFT + WIDTH / 2, TOP + HEIGHT + 42, plot.across, middle=True))
     parts.append(text(LEFT, TOP - 12, plot.up))
-    for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
+    for colour, points in zip(COLOURS, lines.values(), strict=False):
         path = "L".join(f"{x_at(x):.1f} {y_at(y):.1f}" for x, y in points)
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for x, y in points:
             parts.append(f'<circle cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="3.5" fill="{colour}"/>')
-            above = not _is_below(lines, name, x, y)
-            parts.append(text(x_at(x), y_at(y) + (-9 if above else 18), _short(y), middle=True, size=11, colour=colour))
+            under = 18 if _is_lowest(lines, y, x) else -9
+            parts.append(text(x_at(x), y_at(y) + under, _short(y), middle=True, size=11, colour=colour))
     end = float("-inf")
     for colour, (name, points) in sorted(zip(COLOURS, lines.items(), strict=False), key=lambda one: -one[1][1][-1][1]):
         end = max(end + 16, y_at(points[-1][1]) + 4)
@@ -65,9 +65,10 @@ def curves(plot: Plot, lines: Mapping[str, Points], machine: str) -> str:
     return document(LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM, parts)
 
 
-def _is_below(lines: Mapping[str, Points], name: str, x: float, y: float) -> bool:
-    """Another line runs above this point, so its figure goes under it."""
-    return any(other_y > y for other, points in lines.items() if other != name for at, other_y in points if at == x)
+def _is_lowest(lines: Mapping[str, Points], y: float, x: float) -> bool:
+    """No line runs below this point and one above it, so its figure goes under it."""
+    others = [other for points in lines.values() for at, other in points if at == x]
+    return y == min(others) < max(others)
 
 
 def _ticks(low: float, high: float, grows: bool) -> list[float]:

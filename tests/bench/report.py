@@ -1,4 +1,4 @@
-"""What a run found: the table on the terminal, results.json and rates.svg.
+"""What a run found: the table on the terminal, results.json, rates.svg, and README.md with both in words.
 
 A goal without its peer in the run is not measured, never met.
 """
@@ -11,7 +11,7 @@ import platform
 import sqlite3
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,3 +127,36 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     (folder / "rates.svg").write_text(bars(results))
+    (folder / "README.md").write_text("\n".join(page(results)) + "\n")
+
+
+def page(results: Mapping[str, Any]) -> Iterator[str]:
+    """The same as Markdown."""
+    yield "# Figures of the bench\n"
+    yield f"Written by `make bench` on {results['date']}: {results['machine']}. [What they mean](../speed.md).\n"
+    if results["scale"] < 1:
+        yield f"Crowds and queues had {results['scale']:g} of the size that their names tell.\n"
+    yield "![Rates by workload](rates.svg)\n"
+    yield from _table(("target", "version"), sorted(results["versions"].items()))
+    for name, found in results["workloads"].items():
+        yield f"\n## {name}: {found['what']}\n"
+        yield f"Medians of {found['runs']} run{'s' * (found['runs'] > 1)}.\n"
+        columns = [one for one in FIGURES if any(one in sample for sample in found["medians"].values())]
+        heads = [FIGURES[one].replace("msg/s", found["unit"]) for one in columns]
+        limit = found["generator_was_the_limit"]
+        rows = [
+            (target + " (the load generator may be the limit)" * (target in limit), *(_figure(one[c]) for c in columns))
+            for target, one in found["medians"].items()
+        ]
+        rows += [(target, f"not measured: {why}") for target, why in found["not_measured"].items()]
+        yield from _table(("", *heads), rows)
+        if found["goals"]:
+            yield ""
+            yield from _table(("against", "target", "verdict"), [tuple(one.values()) for one in found["goals"]])
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(heads) + " |"
+    yield "|---" * len(heads) + "|"
+    for row in rows:
+        yield "| " + " | ".join([*row, *[""] * (len(heads) - len(row))]) + " |"

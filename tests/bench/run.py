@@ -23,11 +23,17 @@ from tests.bench.targets import TARGETS, Target, on_interpreter
 from tests.bench.terms import Sample, Terms, Workload
 from tests.bench.workloads import OWN, SINKS, WORKLOADS
 
+# --quick: what can be seen of the rates in two minutes.
+QUICK = ("W1", "W2", "W3R", "W4", "W5", "W6", "open-loop", "start-stop")
+
 # These run on other interpreters too; the driver itself stays on its own.
 PORTABLE = ("smtpd_core", "smtpd_core durable")
 
 
-def compare(workload: Workload, targets: Sequence[Target], runs: int, terms: Terms) -> Found:
+def compare(
+    workload: Workload, targets: Sequence[Target], runs: int, terms: Terms, until: float = float("inf")
+) -> Found:
+    """No run begins after `until`, a time of the monotonic clock."""
     found = Found(workload, 1 if workload.is_once else runs)
     samples: dict[str, list[Sample]] = {one.name: [] for one in targets}
     if workload.measure is rate and SINKS[0] == workload.targets[0]:
@@ -35,6 +41,10 @@ def compare(workload: Workload, targets: Sequence[Target], runs: int, terms: Ter
     for _ in range(found.runs):
         for target in targets:
             if target.name in found.missing:
+                continue
+            if time.monotonic() > until:
+                if not samples[target.name]:
+                    found.missing[target.name] = "no time was left"
                 continue
             try:
                 samples[target.name].append(workload.measure(target, workload, terms))
@@ -70,13 +80,18 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="of load in each run of a workload of rates")
     parser.add_argument("--scale", type=float, default=1.0, help="below 1: smaller crowds, shorter waits")
     parser.add_argument("--interpreters", default="", help="other pythons to run this server on, comma-separated")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so long")
     parser.add_argument("--unpinned", action="store_true", help="leave server and load on all processors")
+    parser.add_argument("--quick", action="store_true", help="one short run of the main workloads, in two minutes")
     parser.add_argument("--install", action="store_true", help="first get the peers that are missing")
-    parser.add_argument("--out", type=Path, help="folder for results.json and rates.svg")
+    parser.add_argument("--out", type=Path, help="folder for results.json, rates.svg and README.md")
     chosen = parser.parse_args()
     wanted = [one for one in chosen.workloads.split(",") if one]
     if unknown := set(wanted) - {one.name for one in WORKLOADS}:
         parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(one.name for one in WORKLOADS)}")
+    if chosen.quick:
+        chosen.runs, chosen.seconds, chosen.scale, chosen.minutes = 1, 0.5, 0.1, 1.6
+        wanted = wanted or list(QUICK)
     if chosen.install:
         install.main()
     room_for_connections(20_000)  # the servers inherit it
@@ -88,10 +103,10 @@ def main() -> int:
     print(f"{machine()}, {time.strftime('%Y-%m-%d')}", flush=True)
     if terms.scale < 1:
         print(f"scale {terms.scale:g}: crowds and queues have that share of the size that their names tell", flush=True)
-    results = []
+    results, until = [], time.monotonic() + 60 * chosen.minutes
     for workload in WORKLOADS:
         if not wanted or workload.name in wanted:
-            results.append(compare(workload, chosen_targets(workload, targets, peers), chosen.runs, terms))
+            results.append(compare(workload, chosen_targets(workload, targets, peers), chosen.runs, terms, until))
             show(results[-1])
             sys.stdout.flush()
     print("\ntargets: " + ", ".join(f"{count} {verdict}" for verdict, count in summary(results).items()))

@@ -6,6 +6,7 @@ Thread: any one. Not here: which servers there are (targets.py), what is asked o
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -36,9 +37,15 @@ def surroundings() -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Below those that the system hands out, so that nothing else gets it before the server does."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Running:
