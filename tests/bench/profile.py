@@ -107,7 +107,7 @@ def main() -> int:
     target = next(one for one in TARGETS if one.name == workload.targets[0])
     terms = Terms(chosen.seconds + 20.0)  # ended when the samples are there
     with scratch() as folder, serving(target, folder, terms) as running:
-        words = generator(running, target, {"seconds": terms.seconds, **workload.options}, terms)
+        words = generator(running.port, target, {"seconds": terms.seconds, **workload.options}, terms)
         with subprocess.Popen(words, stdout=subprocess.DEVNULL) as load:
             try:
                 time.sleep(WARM_UP)

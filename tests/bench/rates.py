@@ -48,19 +48,20 @@ def serving(target: Target, folder: Path, terms: Terms) -> Iterator[Running]:
         yield running
 
 
-def generator(running: Running, target: Target, options: dict[str, int | float | bool], terms: Terms) -> list[str]:
+def generator(port: int, target: Target, options: dict[str, int | float | bool], terms: Terms) -> list[str]:
     """The command of the load generator: load.c's where it is built and no TLS is asked for, else load.py's."""
     program = None if options.get("starttls") else install.load_program()
     words = [str(program)] if program else [sys.executable, "-m", "tests.bench.load"]
-    words += ["--port", str(running.port)]
+    words += ["--port", str(port)]
     for name, value in {"opening": target.opening, **options}.items():
-        words += [f"--{name.replace('_', '-')}"] * bool(value) + ([str(value)] if value and value is not True else [])
+        option = f"--{name.replace('_', '-')}"
+        words += [option] * value if isinstance(value, bool) else [option, str(value)]
     return pinned(words, processors()[1] if terms.is_pinned else None)
 
 
 def drive(running: Running, target: Target, options: dict[str, int | float | bool], terms: Terms) -> Sample:
     """What the generator says."""
-    done = subprocess.run(generator(running, target, options, terms), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(generator(running.port, target, options, terms), capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError((done.stderr.strip() or "the load generator failed").splitlines()[-1])
     load: Sample = json.loads(done.stdout)

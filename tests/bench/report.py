@@ -65,14 +65,14 @@ def show(found: Found) -> None:
     heads = [FIGURES[one].replace("msg/s", workload.unit) for one in workload.columns]
     has_ratio = "rate" in workload.columns and len(workload.targets) > 1
     print(f"\n{workload.name}: {workload.what} ({found.runs} run{'s' * (found.runs > 1)})")
-    print(f"  {'':28}" + "".join(f"{one:>12}" for one in heads) + ("     ours/it" if has_ratio else "") + "  target")
+    print(f"  {'':28}" + "".join(f"{one:>12}" for one in heads) + ("     ours/it     its CPU/ours" if has_ratio else "") + "  target")
     goals: dict[str, list[str]] = {}
     for peer, goal, verdict in found.verdicts():
         goals.setdefault(peer or workload.targets[0], []).append(f"{goal}: {verdict}")
     for name, sample in found.medians.items():
         line = "".join(f"{_figure(sample[one]):>12}" for one in workload.columns)
         if has_ratio:
-            line += f"{found.own['rate'] / sample['rate']:12.2f}" if found.own else f"{'':12}"
+            line += _ratios(found.own, sample)
         if sample.get("generator", 0.0) >= BOTTLENECK:
             line += "  [the load generator may be the limit]"
         print(f"  {name:28}{line}  {'; '.join(goals.pop(name, []))}".rstrip())
@@ -80,6 +80,13 @@ def show(found: Found) -> None:
         print(f"  {name:28}  not measured: {why}  {'; '.join(goals.pop(name, []))}".rstrip())
     for name, left in goals.items():
         print(f"  {name:28}  not in this run  {'; '.join(left)}")
+
+
+def _ratios(own: Sample | None, peer: Sample) -> str:
+    """How many times faster ours is, and how many times our processor time a message costs the peer."""
+    if own is None:
+        return f"{'':29}"
+    return f"{own['rate'] / peer['rate']:12.2f}{peer['cpu'] / max(own['cpu'], 1e-9):17.2f}"
 
 
 def _figure(value: float) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from smtpd_core import SmtpServer
 from tests.bench import stored
 from tests.bench.install import load_program
 from tests.bench.letters import content
@@ -70,11 +71,32 @@ def test_the_load_is_stored_octet_for_octet(in_c: bool, monkeypatch: pytest.Monk
     job = {"messages": 30, "sessions": 4, "size": 100_000, "dots": True, "per_connection": 3}
     with scratch() as folder:
         with serving(DURABLE, folder, Terms()) as running:
-            words = generator(running, DURABLE, job, Terms())
+            words = generator(running.port, DURABLE, job, Terms())
             done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["messages"] == 30
         stored.compare(stored.queue(folder), 30, 100_000, True)
+
+
+@pytest.mark.parametrize("in_c", [False, True])
+@pytest.mark.parametrize(("per_connection", "connections"), [(0, 3), (10, 3), (1, 30)])
+def test_a_connection_carries_as_many_messages_as_the_job_says(
+    per_connection: int, connections: int, in_c: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0 means all of them: it was left out of the command once, and every message had a connection of its own."""
+    if in_c and load_program() is None:
+        pytest.skip("load.c is not built: python -m tests.bench.install")
+    if not in_c:
+        monkeypatch.setattr("tests.bench.rates.install.load_program", lambda: None)
+    greeted: list[object] = []
+    server = SmtpServer(port=0)
+    server.on_message_received = lambda session, message: None
+    server.on_accept_connection = greeted.append
+    with server:
+        job = {"messages": 30, "sessions": 3, "per_connection": per_connection}
+        words = generator(server.address[1], DURABLE, job, Terms())
+        subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    assert len(greeted) == connections
 
 
 def letters(*numbers: int) -> Iterator[bytes]:
