@@ -222,7 +222,7 @@ class Generator:
             self._advance(session)
 
     def _close(self, session: Session) -> None:
-        """After the reply to QUIT, as clients do: Exim waits 200 ms for that before it hangs up itself."""
+        """After the reply to QUIT, without waiting for the server to hang up first."""
         session.is_over = True
         descriptor = session.socket.fileno()
         self.poller.unregister(descriptor)

@@ -65,7 +65,8 @@ def show(found: Found) -> None:
     heads = [FIGURES[one].replace("msg/s", workload.unit) for one in workload.columns]
     has_ratio = "rate" in workload.columns and len(workload.targets) > 1
     print(f"\n{workload.name}: {workload.what} ({found.runs} run{'s' * (found.runs > 1)})")
-    print(f"  {'':28}" + "".join(f"{one:>12}" for one in heads) + ("     ours/it     its CPU/ours" if has_ratio else "") + "  target")
+    ratios = "     ours/it     its CPU/ours" if has_ratio else ""
+    print(f"  {'':28}" + "".join(f"{one:>12}" for one in heads) + ratios + "  target")
     goals: dict[str, list[str]] = {}
     for peer, goal, verdict in found.verdicts():
         goals.setdefault(peer or workload.targets[0], []).append(f"{goal}: {verdict}")
