@@ -75,12 +75,6 @@ def secret(entry: Entry, kind: str, key: bytes) -> object | None:
     return None
 
 
-def derives(entry: Entry, kind: str) -> bool:
-    """Whether a SCRAM verifier of this kind has to be made from the password at each look-up."""
-    schemes = {hashing.scheme_of(stored) for stored in entry.secrets}
-    return bool(schemes & {"PLAIN", "CLEARTEXT"}) and kind.upper() not in schemes
-
-
 def kinds_of(secrets: Iterable[str]) -> frozenset[str]:
     """What can be served with these stored secrets."""
     kinds: set[str] = set()

@@ -1,7 +1,7 @@
 """Accounts in memory: what the component calls UserAccounts.
 
 Passwords are given in clear and stay so, hence every mechanism that works with a password can be served.
-Thread: any; the accounts are fixed when the store is made, only derived secrets are kept beside them.
+Thread: any; the accounts are fixed when the store is made.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from smtpd_core.accounts import hashing, nt_hash
 from smtpd_core.accounts.store import Account
 from smtpd_core.wire.sasl.prep import user_name
 from smtpd_core.wire.sasl.salts import PROCESS_KEY, salt_of
-from smtpd_core.wire.sasl.verifier import HASHES, ScramVerifier, Stranger, make_verifier
-
-# Unknown names remembered as having waited already; a bound, since they come from the network.
-MAX_STRANGERS = 4096
+from smtpd_core.wire.sasl.verifier import HASHES, Stranger, make_verifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +41,8 @@ class MemoryStore:
     def __init__(self, accounts: Iterable[UserAccount], *, case_insensitive: bool = False) -> None:
         self.case_insensitive = case_insensitive
         self._accounts: dict[str, UserAccount] = {}
-        self._derived: dict[tuple[str, str], ScramVerifier] = {}
-        self._strangers: set[str] = set()
         self.salt_key = PROCESS_KEY
-        self._nobody = "{PLAIN}" + secrets.token_urlsafe(16)
+        self._nobody = secrets.token_urlsafe(16)
         for account in accounts:
             self._take(account)
 
@@ -74,39 +69,23 @@ class MemoryStore:
 
     def verify(self, user: str, password: str) -> Account | None:
         found = self._find(user)
-        fits = hashing.matches("{PLAIN}" + found.password if found else self._nobody, password)
+        fits = hashing.matches("{PLAIN}" + (found.password if found else self._nobody), password)
         return found.without_password() if found and fits else None
 
     def secret(self, user: str, kind: str) -> object | None:
+        """Made anew at each look, for unknown names too: the time would tell of what is kept for known ones only."""
         found = self._find(user)
-        if found is None:
-            if kind in HASHES:
-                self._make_a_stranger_wait(user, kind)
-                return Stranger(self._key_of(user))
-            return None
+        password = found.password if found else self._nobody
+        made: object | None = None
         if kind == "cleartext":
-            return found.password
-        if kind == "nt-hash":
-            return nt_hash.of_password(found.password)
-        return self._verifier(found, kind) if kind in HASHES else None
-
-    def _verifier(self, found: UserAccount, kind: str) -> ScramVerifier:
-        """Made at the first log-in and kept, since it costs milliseconds. Two threads may make the same one at once."""
-        name = self._key_of(found.user_name)
-        salt = salt_of(self.salt_key, kind, name)
-        known = self._derived.get((name, kind))
-        if known is None or known.salt != salt:
-            known = self._derived[name, kind] = make_verifier(found.password, kind, salt=salt)
-        return known
-
-    def _make_a_stranger_wait(self, user: str, kind: str) -> None:
-        """The first look-up of an account makes its verifier; that of an unknown name must take as long."""
-        if user in self._strangers:
-            return
-        if len(self._strangers) >= MAX_STRANGERS:
-            self._strangers.clear()
-        self._strangers.add(user)
-        make_verifier(self._nobody, kind)
+            made = password
+        elif kind == "nt-hash":
+            made = nt_hash.of_password(password)
+        elif kind in HASHES:
+            name = self._key_of(found.user_name if found else user)
+            made = make_verifier(password, kind, salt=salt_of(self.salt_key, kind, name))
+            return made if found else Stranger(name)
+        return made if found else None
 
     def account(self, user: str) -> Account | None:
         found = self._find(user)

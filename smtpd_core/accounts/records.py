@@ -1,7 +1,7 @@
 """What the stores that keep entries have in common: files and tables only say how an entry is found and put back.
 
-An unknown user costs what a known one does: the given password is checked against a hash of the same scheme and the
-answer thrown away.
+An unknown user costs what a known one does: the secrets of a known one are looked at in his place, and what comes of it
+is thrown away.
 Thread: any.
 """
 
@@ -18,7 +18,7 @@ from smtpd_core.accounts.store import Account, StoreUnavailable, unavailable
 from smtpd_core.accounts.stored import HashUnusable, verifier_of
 from smtpd_core.wire.sasl.prep import user_name
 from smtpd_core.wire.sasl.salts import PROCESS_KEY, salt_of
-from smtpd_core.wire.sasl.verifier import DEFAULT_ITERATIONS, HASHES, ScramVerifier, Stranger, make_verifier
+from smtpd_core.wire.sasl.verifier import DEFAULT_ITERATIONS, HASHES, ScramVerifier, Stranger
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class RecordStore(ABC):
 
     def __init__(self) -> None:
         self._shapes: dict[str, tuple[tuple[int, int], ...]] = {}
-        self._models: tuple[tuple[str, ...], ...] = ()
-        self._derives = False
+        self._models: dict[str, tuple[tuple[str, ...], ...]] = {}
+        self._nobody = Entry(Account(""), (hashing.fake_hash(),))
         self.salt_key = PROCESS_KEY
 
     @property
@@ -54,41 +54,39 @@ class RecordStore(ABC):
         raise NotImplementedError
 
     def verify(self, user: str, password: str) -> Account | None:
-        found = self.find(user)
-        if found is None:
-            self._check_somebody_else(user, password)
-            return None
-        if not found.secrets:
-            self._check_somebody_else(user, password)
-            return None
-        self._remember(found)
+        found, stand_in = self.find(user), self._stand_in("password", user)
+        known = found if found is not None and found.secrets else None
         try:
-            matched = entries.fits(found, password)
+            matched = entries.fits(known or stand_in, password)
         except HashUnusable as reason:
-            raise unavailable(f"account {found.account.user_name!r}: {reason}") from None
+            if known is None:
+                return None  # a real user with such a hash is answered at once too
+            raise unavailable(f"account {known.account.user_name!r}: {reason}") from None
+        if known is None:
+            return None
+        self._remember("password", known.secrets)
         if matched is None:
             return None
         if self.renews:
-            self._renew(found, matched, password)
-        return found.account
+            self._renew(known, matched, password)
+        return known.account
 
     def secret(self, user: str, kind: str) -> object | None:
-        found = self.find(user)
+        found, stand_in = self.find(user), self._stand_in(kind, user)
+        known = found if found is not None and found.secrets else None
+        stranger = self._stranger(user, kind) if kind in HASHES else None
         try:
-            if found is not None:
-                self._derives = self._derives or (kind in HASHES and entries.derives(found, kind))
-                answer = entries.secret(found, kind, self.salt_key)
-                if isinstance(answer, ScramVerifier):
-                    self._learn_shape(kind, answer)
-                    return answer
-                return self._stranger(user, kind) if kind in HASHES else answer
-            if kind not in HASHES:
-                return None
-            if self._derives:
-                make_verifier("nobody", kind)  # what the look-up of a user with a clear password costs
-            return self._stranger(user, kind)
+            answer = entries.secret(known or stand_in, kind, self.salt_key)
         except HashUnusable as reason:
-            raise unavailable(f"account {user!r}: {reason}") from None
+            if known is not None:
+                raise unavailable(f"account {user!r}: {reason}") from None
+            answer = None
+        if known is None or answer is None:
+            return stranger
+        self._remember(kind, known.secrets)
+        if isinstance(answer, ScramVerifier):
+            self._learn_shape(kind, answer)
+        return answer
 
     def account(self, user: str) -> Account | None:
         found = self.find(user)
@@ -97,17 +95,19 @@ class RecordStore(ABC):
     def verify_token(self, user: str, token: str) -> Account | None:
         return None
 
-    def _check_somebody_else(self, user: str, password: str) -> None:
-        """The same name always meets the same model, as a real user always meets his own hash."""
-        models = self._models
-        if not models:
-            hashing.matches(hashing.fake_hash(), password)
-            return
-        model = models[self._number(user) % len(models)]
-        try:
-            entries.fits(Entry(Account(""), model), password)
-        except HashUnusable:
-            pass  # a real user with such a hash is answered at once too
+    # Nobody's names -----------------------------------------------------------------------------------------------
+
+    def _stand_in(self, kind: str, user: str) -> Entry:
+        """Whose secrets are looked at for a name that is nobody's. The same name always meets the same ones, as a real
+        user always meets his own. It is chosen for real users too, so that the choice tells nothing either."""
+        models, number = self._models.get(kind, ()), self._number(user)
+        return Entry(self._nobody.account, models[number % len(models)]) if models else self._nobody
+
+    def _remember(self, kind: str, secrets: tuple[str, ...]) -> None:
+        """Learn what a look costs here. Two threads may lose one another's model; nothing rests on it."""
+        models = self._models.get(kind, ())
+        if len(models) < MAX_MODELS and secrets not in models:
+            self._models = self._models | {kind: (*models, secrets)}
 
     def _stranger(self, user: str, kind: str) -> Stranger:
         """An unknown name gets one of the shapes that the known ones have, and the same one each time."""
@@ -118,26 +118,32 @@ class RecordStore(ABC):
         shapes = self._shapes.get(kind, (_USUAL_SHAPE,))
         return Stranger(name, *min(shapes, key=lambda shape: self._number(f"{shape} {name}")))
 
-    def _learn_shapes(self, all_secrets: Iterable[Iterable[str]]) -> None:
-        """Before anybody logs in, where a store reads all its accounts anyway."""
-        for kind in HASHES:
-            for stored in (one for some in all_secrets for one in some if kind.upper() in one[:20].upper()):
-                try:
-                    verifier = verifier_of(stored, kind)
-                except HashUnusable:
-                    continue
-                if verifier is not None:
-                    self._learn_shape(kind, verifier)
+    def _learn(self, all_secrets: Iterable[tuple[str, ...]]) -> None:
+        """Before anybody logs in, where a store reads all its accounts anyway. Those of before are forgotten."""
+        self._models = {}
+        for secrets in all_secrets:
+            kinds = entries.kinds_of(secrets) if secrets else frozenset()
+            for kind in kinds - entries.ALWAYS:
+                self._remember(kind, secrets)
+            for kind in kinds & HASHES.keys():
+                for stored in secrets:
+                    try:
+                        verifier = verifier_of(stored, kind)
+                    except HashUnusable:
+                        continue
+                    if verifier is not None:
+                        self._learn_shape(kind, verifier)
 
     def _learn_shape(self, kind: str, verifier: ScramVerifier) -> None:
         shape, known = (verifier.iterations, len(verifier.salt)), self._shapes.get(kind, ())
         if shape not in known and len(known) < MAX_MODELS:
             self._shapes = self._shapes | {kind: (*known, shape)}
 
-    def _remember(self, found: Entry) -> None:
-        """Learn what a check costs here. Two threads may lose one another's model; nothing rests on it."""
-        if len(self._models) < MAX_MODELS and found.secrets not in self._models:
-            self._models = (*self._models, found.secrets)
+    def _number(self, text: str) -> int:
+        """The same for the same text, and not to be foretold from outside."""
+        return int.from_bytes(salt_of(self.salt_key, "choice", text, 8), "big")
+
+    # Renewing -----------------------------------------------------------------------------------------------------
 
     def _renew(self, found: Entry, matched: str, password: str) -> None:
         fresh = entries.renewed(found, matched, password)
@@ -150,7 +156,3 @@ class RecordStore(ABC):
             log.warning("the password hash of account %r could not be renewed: %s", found.account.user_name, reason)
         else:
             log.info("the password hash of account %r was renewed", found.account.user_name)
-
-    def _number(self, text: str) -> int:
-        """The same for the same text, and not to be foretold from outside."""
-        return int.from_bytes(salt_of(self.salt_key, "choice", text, 8), "big")

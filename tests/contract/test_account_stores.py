@@ -7,6 +7,8 @@ import contextlib
 import hmac
 import os
 import sqlite3
+import sys
+import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -273,6 +275,45 @@ def test_the_nt_hash(store: AccountStore) -> None:
 def test_no_secret_of_a_kind_that_it_does_not_have(store: AccountStore) -> None:
     for kind in {"cleartext", "scram-sha-1", "scram-sha-256", "nt-hash"} - store.kinds:
         assert not isinstance(store.secret("ann", kind), (str, bytes, ScramVerifier))
+
+
+# What takes long in a look: everything else is some microseconds, and depends on the spelling of a name or password.
+HEAVY = ("pbkdf2_hmac", "scrypt", "verify_secret", "md4")
+
+
+def work(ask: Callable[[], object]) -> list[str]:
+    """The heavy functions that are called meanwhile: what a look costs, on any machine at any load."""
+    called = []
+
+    def note(frame: types.FrameType, event: str, argument: object) -> None:
+        name = frame.f_code.co_name if event == "call" else getattr(argument, "__name__", "")
+        if event in ("call", "c_call") and name in HEAVY:
+            called.append(name)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        ask()
+    finally:
+        sys.setprofile(before)
+    return called
+
+
+@pytest.mark.parametrize("kind", ["password", "scram-sha-1", "scram-sha-256", "nt-hash"])
+def test_an_unknown_name_makes_as_much_work_as_a_known_one(store: AccountStore, kind: str) -> None:
+    """Each name for the first time and again; the time of an answer must not tell who is known."""
+    needs(store, kind)
+    if isinstance(store, (LdapStore, CallableStore, ChainStore)):
+        pytest.skip("the directory, the function or the single stores see to it")
+
+    def look(user: str) -> Callable[[], object]:
+        if kind == "password":
+            return lambda: store.verify(user, "wrong")
+        return lambda: store.secret(user, kind)
+
+    look("ann")()  # where a store can't read all its accounts, the first known one shows what a look costs
+    for user in ("eve", "eve", "ann", "bob@example.test", "eve@example.test"):
+        assert work(look(user)) == work(look("ann")), user
 
 
 def test_a_token_is_no_password(store: AccountStore) -> None:

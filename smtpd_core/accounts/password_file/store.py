@@ -156,7 +156,7 @@ class PasswordFileStore(RecordStore):
     def _read(self) -> _Loaded:
         stamp = _stamp(self.path)  # before reading: a change in between is then seen next time
         table = self._table(self._text())
-        self._learn_shapes([entry.secrets for entry in table.values()])
+        self._learn(entry.secrets for entry in table.values())
         return _Loaded(stamp, table, common_kinds(entry.secrets for entry in table.values()))
 
     def _text(self) -> str:

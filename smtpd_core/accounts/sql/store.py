@@ -83,7 +83,7 @@ class SqlStore(RecordStore):
         if seen is None or seen[0] != version:
             begin = time.monotonic()
             stored = [_lines(row["password"]) for row in self.database.rows(f"SELECT password FROM {TABLE}")]
-            self._learn_shapes(stored)
+            self._learn(stored)
             self._seen = seen = version, common_kinds(stored)
             self._look_after = time.monotonic() + LOOK_COSTS_AT_MOST * (time.monotonic() - begin)
         return seen[1]
