@@ -20,6 +20,7 @@ from smtpd_core.accounts.chain import ChainStore
 from smtpd_core.accounts.entry import Entry, stored_forms
 from smtpd_core.accounts.hashing import hash_password
 from smtpd_core.accounts.ldap import LdapSettings, LdapStore
+from smtpd_core.accounts.oauth import TokenRules, TokenStore
 from smtpd_core.accounts.password_file import PasswordFileStore, create
 from smtpd_core.accounts.sql import SqlStore, mysql, postgres, sqlite
 from smtpd_core.accounts.store import Account, AccountStore
@@ -133,6 +134,24 @@ def callable_store(folder: Path) -> AccountStore:
     return CallableStore(people.verify)
 
 
+GOOD_TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg"
+
+
+class OneToken:
+    """An authority that knows one token."""
+
+    def claims(self, token: str) -> dict[str, object] | None:
+        return {"sub": "ann", "scope": "smtp other", "aud": ["mail"]} if token == GOOD_TOKEN else None
+
+
+def tokens(folder: Path) -> AccountStore:
+    return TokenStore(OneToken(), TokenRules(scope="smtp", audience="mail"), MemoryStore(PEOPLE).account)
+
+
+def passwords_and_tokens(folder: Path) -> AccountStore:
+    return ChainStore([lines_in_clear(folder), tokens(folder)])
+
+
 def chain(folder: Path) -> AccountStore:
     return ChainStore([MemoryStore([ANN]), sqlite_table(folder), CallableStore(lambda user, password: None)])
 
@@ -149,6 +168,8 @@ STORES: tuple[Callable[[Path], AccountStore], ...] = (
     ldap_directory,
     callable_store,
     chain,
+    tokens,
+    passwords_and_tokens,
 )
 
 
@@ -318,3 +339,17 @@ def test_an_unknown_name_makes_as_much_work_as_a_known_one(store: AccountStore, 
 
 def test_a_token_is_no_password(store: AccountStore) -> None:
     assert store.verify_token("ann", "correct horse") is None
+    assert store.verify("ann", GOOD_TOKEN) is None
+
+
+def test_the_right_token_gives_the_account_of_its_user_and_of_no_other(store: AccountStore) -> None:
+    needs(store, "token")
+    expected = ANN.without_password()
+    assert store.verify_token("ann", GOOD_TOKEN) == store.verify_token("", GOOD_TOKEN) == expected
+    for user, token in (
+        ("bob@example.test", GOOD_TOKEN),
+        ("ann", GOOD_TOKEN[:-1]),
+        ("ann", ""),
+        ("ann", "x" * 100_000),
+    ):
+        assert store.verify_token(user, token) is None

@@ -185,6 +185,30 @@ def test_msmtp(server: Served, mechanism: str, tmp_path: Path) -> None:
         assert msmtp("bob", PEOPLE[1].password).returncode == 0 and server.sent == ["ann", "bob"]
 
 
+@pytest.mark.debian("msmtp")
+def test_msmtp_with_a_certificate(serve: Serve, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued = authority.issue_cert(common_name="ann")
+    issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "ann.pem"))
+    server = serve(
+        require_client_certificate="ask", client_ca_file=str(tmp_path / "ca.pem"), auth_mechanisms=("EXTERNAL", "PLAIN")
+    )
+    host, port = server.address
+    config = tmp_path / "msmtprc"
+    lines = (
+        f"account default\nhost {host}\nport {port}\ntls on\ntls_starttls on\ntls_certcheck off\n"
+        "auth external\nuser ann\nfrom ann@mx.test\n"
+    )
+    certified = f"tls_cert_file {tmp_path}/ann.pem\ntls_key_file {tmp_path}/key.pem\n"
+    for more, code, sent in (("", 69, []), (certified, 0, ["ann"])):
+        config.write_text(lines + more)
+        config.chmod(0o600)
+        made = run("msmtp", "-C", str(config), "x@mx.test", data=MESSAGE)
+        assert (made.returncode, server.sent) == (code, sent), made.stderr
+
+
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS"])
 def test_our_own_client_binds_the_login_to_the_channel(server: Served, mechanism: str, tmp_path: Path) -> None:
     host, port = server.address
@@ -215,6 +239,22 @@ def test_acting_as_another_needs_the_stores_permission(serve: Serve) -> None:
         client.ehlo()
         response = base64.b64encode(f"ann\0bob\0{PEOPLE[1].password}".encode()).decode()
         assert client.docmd("AUTH", f"PLAIN {response}")[0] == 535
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "is_told"), [("off", 250, False), ("warn", 250, True), ("enforce", 553, True)]
+)
+def test_the_sender_rule(serve: Serve, caplog: pytest.LogCaptureFixture, rule: str, code: int, is_told: bool) -> None:
+    server = serve(restrict_senders=rule)
+    with smtplib.SMTP(*server.address, timeout=20) as client:
+        client.starttls()
+        client.login("ann", "correct horse")
+        for own in ("ann@mx.test", "Ann+list@MX.test", ""):
+            assert client.mail(own)[0] == 250
+            client.rset()
+        assert not [record for record in caplog.records if "sends as" in record.getMessage()]
+        assert client.mail("bob@mx.test")[0] == code
+    assert ("user ann sends as <bob@mx.test>" in caplog.text) is is_told
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "CRAM-MD5", "SCRAM-SHA-256"])
