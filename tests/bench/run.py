@@ -11,10 +11,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from smtpd_core.app.life import room_for_connections
+from smtpd_core.app.terminal import progress
 from tests.bench import install
 from tests.bench.rates import rate, show_what_arrives
 from tests.bench.report import Found, document, machine, show, summary, write
@@ -38,28 +39,36 @@ def compare(
     samples: dict[str, list[Sample]] = {one.name: [] for one in targets}
     if workload.measure is rate and SINKS[0] == workload.targets[0]:
         show_what_arrives(workload, terms)
-    for _ in range(found.runs):
-        for target in targets:
-            if target.name in found.missing:
-                continue
-            if time.monotonic() > until:
-                if not samples[target.name]:
-                    found.missing[target.name] = "no time was left"
-                continue
-            try:
-                samples[target.name].append(workload.measure(target, workload, terms))
-            except FileNotFoundError:
-                found.missing[target.name] = "not installed"
-            except Miscounted as error:
-                found.missing[target.name] = f"NOT TRUE TO ITS WORD: {error}"
-            except (RuntimeError, SystemExit, OSError, subprocess.SubprocessError) as error:
-                found.missing[target.name] = str(error)
+    for target in turns(found, targets):
+        if target.name in found.missing:
+            continue
+        if time.monotonic() > until:
+            if not samples[target.name]:
+                found.missing[target.name] = "no time was left"
+            continue
+        try:
+            samples[target.name].append(workload.measure(target, workload, terms))
+        except FileNotFoundError:
+            found.missing[target.name] = "not installed"
+        except Miscounted as error:
+            found.missing[target.name] = f"NOT TRUE TO ITS WORD: {error}"
+        except (RuntimeError, SystemExit, OSError, subprocess.SubprocessError) as error:
+            found.missing[target.name] = str(error)
     found.medians = {
         name: {key: statistics.median(one[key] for one in several) for key in several[0]}
         for name, several in samples.items()
         if several and name not in found.missing
     }
     return found
+
+
+def turns(found: Found, targets: Sequence[Target]) -> Iterator[Target]:
+    """One run of every target before the second run of any; on a terminal a bar tells how far it is."""
+    with progress(found.workload.name, found.runs * len(targets)) as one_more:
+        for _ in range(found.runs):
+            for target in targets:
+                yield target
+                one_more()
 
 
 def chosen_targets(workload: Workload, targets: Sequence[Target], peers: Sequence[str]) -> list[Target]:
