@@ -55,7 +55,7 @@ class Wake:
 
 
 class Dispatcher:
-    """`agents` by scheme; `stops_for(envelope)` routes bounces; `terms_of(destination)` is asked once per window.
+    """`agents` by scheme; `stops_for(envelope)` routes bounces; `terms_of(destination)` is asked at each start.
     `couriers` are at work at once, and `patient` more wait for slow destinations (three times as many where None)."""
 
     def __init__(
@@ -190,6 +190,10 @@ class Dispatcher:
                 moments.append(max(rest, 0.05))
         return min(moments) if moments else None
 
+    def rename(self, hostname: str) -> None:
+        """Notifications are this host's from now on. Thread: any."""
+        self._settling.hostname = hostname
+
     # Starting
 
     def _fill(self, now: float) -> None:
@@ -256,7 +260,9 @@ class Dispatcher:
         if not couriers.room(pace):
             return False
         window = window or self._windows[destination]
-        interval = self._terms_of(destination).interval
+        terms = self._terms_of(destination)
+        window.allow(terms.concurrency)
+        interval = terms.interval
         if now < self._starts.get(destination, 0.0) <= now + interval:
             return False
         room = min(window.room(now), couriers.room(pace))

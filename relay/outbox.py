@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.message import Message as EmailMessage
 from email.policy import SMTP
-from typing import BinaryIO
+from typing import BinaryIO, TypedDict, Unpack
 
 from relay.agents.agent import Agent
 from relay.agents.expand import ExpandAgent
@@ -53,6 +53,16 @@ log = logging.getLogger(__name__)
 
 # send() waits this long for the sync.
 SEND_SECONDS = 60.0
+
+
+class Keeping(TypedDict, total=False):
+    """How mail is kept until the queue has it; see Outbox."""
+
+    spool_limit: int
+    free_floor: int
+    durability_of: Callable[[Envelope], Durability]
+    recognises_resend: Callable[[Envelope], bool]
+    resend_window: float
 
 
 class Outbox:
@@ -112,6 +122,7 @@ class Outbox:
         self._on_outcome = on_outcome
         self._clock = clock
         self._spool: Spool | None = None
+        self._figures = Figures()
         self._intake: Intake | None = None
         self.dispatcher: Dispatcher | None = None
         self._customs = Customs(self.relaying)
@@ -147,7 +158,7 @@ class Outbox:
         except BaseException:
             spool.stop(1.0)
             raise
-        self._spool = spool
+        self._spool, self._figures = spool, spool.figures
         abandon_in_children(self)
         return True
 
@@ -272,12 +283,23 @@ class Outbox:
         self._resends = Resends(self._clock, self._resends.window, self._recognises_resend)
         self._spool = self._control = self._intake = self.dispatcher = None
 
-    def reload(self, relaying: Relaying) -> None:
-        """Plans, manners and terms follow these from the next parcel on; our name and the number of couriers stay."""
+    def reload(self, relaying: Relaying, **keeping: Unpack[Keeping]) -> None:
+        """Plans, manners, terms and bounces follow these from the next parcel on, and so does how the next message is
+        kept. The number of couriers stays, and so does the name of Maildir files, by which a second attempt finds what
+        the first one wrote."""
         customs = Customs(relaying)
         self._planner = Planner(relaying, customs.port_of)
         self._customs = customs
         self.relaying = relaying
+        if self.dispatcher is not None:
+            self.dispatcher.rename(relaying.hello)
+        self._spool_limit = keeping.get("spool_limit", self._spool_limit)
+        self._free_floor = keeping.get("free_floor", self._free_floor)
+        self._durability_of = keeping.get("durability_of", self._durability_of)
+        self._recognises_resend = keeping.get("recognises_resend", self._recognises_resend)
+        self._resends.change(keeping.get("resend_window", self._resends.window), self._recognises_resend)
+        if self._spool is not None:
+            self._spool.change(self._spool_limit, self._free_floor, self._durability_of)
 
     def __enter__(self) -> Outbox:
         self.start()
@@ -351,8 +373,8 @@ class Outbox:
 
     @property
     def figures(self) -> Figures:
-        """What the spool did since the start."""
-        return self._spool.figures if self._spool is not None else Figures()
+        """What the spool did since the last start."""
+        return self._figures
 
 
 _outbox_is_closed_452 = Reply(452, "4.3.1", "Mail can't be kept now, try again later")

@@ -48,6 +48,10 @@ class Resends:
         self._in_flight: dict[bytes, tuple[str, list[Ticket]]] = {}  # the first's id, and the tickets of later copies
         self._kept: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
 
+    def change(self, window: float, applies: Callable[[Envelope], bool]) -> None:
+        """Another window, and other messages, from now on."""
+        self.window, self._applies = window, applies
+
     def key_of(self, envelope: Envelope, draft: Draft) -> bytes:
         """16 bytes that are equal for copies, b"" where copies of this message are not looked for."""
         if self.window <= 0 or not self._applies(envelope):

@@ -41,7 +41,7 @@ class Settling:
         self._queue = queue
         self._stops_for = stops_for
         self._terms_of = terms_of
-        self._hostname = hostname
+        self.hostname = hostname
         self._chance = chance
         self._on_outcome = on_outcome
 
@@ -85,7 +85,7 @@ class Settling:
         if not reports:
             return ()
         try:
-            message = compose(parcel, reports, partial(self._body, parcel.message_id), self._hostname, now)
+            message = compose(parcel, reports, partial(self._body, parcel.message_id), self.hostname, now)
         except Exception:
             # A mistake of ours must not keep this message, or all the others, from being settled.
             log.exception("d-%s: its notification to <%s> is lost", parcel.message_id, parcel.envelope.sender)

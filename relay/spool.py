@@ -128,6 +128,11 @@ class Spool:
             if lock is not None:
                 self._disk.close(lock)
 
+    def change(self, limit: int, free_floor: int, durability_of: Callable[[Envelope], Durability]) -> None:
+        """Other limits and levels, from the next message on; segments stay as long as they were. Thread: any."""
+        self._room.change(limit, free_floor)
+        self._durability_of = durability_of
+
     # What the server calls.
 
     @property

@@ -45,6 +45,11 @@ class Room:
         self._looked_at = clock()
         self._look()
 
+    def change(self, limit: int, free_floor: int) -> None:
+        """Other limits, measured at once. Thread: any."""
+        self.limit, self.free_floor = limit, free_floor
+        self._look()
+
     def refusal(self) -> Reply | None:
         """None, or the 452 4.3.1 for MAIL."""
         if not self._is_full:

@@ -51,6 +51,11 @@ class Window:
     def __post_init__(self) -> None:
         self.limit = min(self.limit, float(self.most))
 
+    def allow(self, most: int) -> None:
+        """So many at most, from now on."""
+        self.most = most
+        self.limit = min(self.limit, float(most))
+
     def room(self, now: float) -> int:
         """How many more conversations may start now."""
         if self.is_closed(now):

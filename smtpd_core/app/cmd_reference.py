@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from smtpd_core.app.figures import METRICS
 from smtpd_core.app.load import variables
+from smtpd_core.app.reloading import restarts
 from smtpd_core.app.settings import BYTES, BYTES_PER_SECOND, SECONDS, Settings
 from smtpd_core.app.values import say_duration, say_size
 
@@ -23,7 +24,7 @@ class Entry:
     unit: str
     meaning: str
     values: tuple[str, ...]
-    needs_restart: bool
+    restart: str
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +92,7 @@ def as_json() -> str:
                 "unit": one.unit,
                 "meaning": one.meaning,
                 "values": list(one.values),
-                "needs_restart": one.needs_restart,
+                "needs_restart": bool(one.restart),
             }
             for one in entries
         ]
@@ -114,6 +115,14 @@ def as_markdown() -> str:
         lines += ["| Setting | Default | Meaning |", "|---|---|---|"]
         lines += [_row(one) for one in entries]
     lines += [
+        "",
+        "## What needs a restart",
+        "",
+        "A reload names a change of these in the log and keeps the old value.",
+        "",
+        "| Setting | Why |",
+        "|---|---|",
+        *(f"| `{one.key}` | {one.reason} |" for one in restarts()),
         "",
         "## Environment",
         "",
@@ -139,6 +148,6 @@ def _row(one: Entry) -> str:
         meaning += " (" + ", ".join(f"`{value}`" for value in one.values) + ")"
     if one.unit:
         meaning += f"; {one.unit}"
-    if one.needs_restart:
+    if one.restart:
         meaning += "; *restart*"
     return f"| `{one.key}` | `{one.default}` | {meaning.replace('|', chr(92) + '|')} |"

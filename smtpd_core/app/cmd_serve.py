@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from certs.trouble import CertificateError
@@ -23,12 +24,12 @@ from smtpd_core.app.cmd_check import refuse
 from smtpd_core.app.first_mail import how_to_send
 from smtpd_core.app.life import Signals, drop_privileges, pid_file, prepare_state, room_for_connections
 from smtpd_core.app.load import BadSettings, from_table, load
-from smtpd_core.app.logs import LEVELS, start_log
+from smtpd_core.app.logs import Logbook
+from smtpd_core.app.reloading import reload
 from smtpd_core.app.sanity import LOOPBACK, warnings
 from smtpd_core.app.settings import EMBEDDED, Limits, Listener, Settings
 from smtpd_core.app.several import Several
 from smtpd_core.net.notify import Supervisor
-from smtpd_core.threads import LogWriter
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     name = options.config or "(defaults)"
-    settings = settings_of(options)
+
+    def read() -> Settings:
+        return fitted(settings_of(options), name)
+
     try:
+        settings = read()
         if options.fault and settings.threads.processes > 1:
             raise ValueError("--fault needs threads.processes = 1")
-        settings = fitted(settings, name)
         prepare_state(settings)
         os.umask(int(settings.umask, 8))
         signals = Signals()
@@ -70,13 +74,15 @@ def run(options: argparse.Namespace) -> int:
             if not settings.core_dumps:
                 core_dumps.forbid()
             if settings.threads.processes > 1:
-                return Several(daemon, lambda: fitted(settings_of(options), name), lambda: _announce(daemon)).run()
-            writer = start_log(settings.log)
+                return Several(daemon, read, lambda: _announce(daemon)).run()
+            book = Logbook(settings.log)
             try:
                 daemon.start()
-                return _serve(daemon, options, signals, writer)
+                for fault in options.fault:
+                    log.warning("misbehaves on purpose: %s", fault)
+                return _serve(daemon, read, signals, book)
             finally:
-                writer.stop()
+                book.stop()
     except (ValueError, ExtraMissing, CertificateError) as error:
         raise BadSettings([f"{name}: {error}"]) from None
 
@@ -122,12 +128,10 @@ def fitted(settings: Settings, name: str) -> Settings:
     return replace(settings, limits=replace(settings.limits, max_connections=room))
 
 
-def _serve(daemon: Daemon, options: argparse.Namespace, signals: Signals, writer: LogWriter) -> int:
+def _serve(daemon: Daemon, read: Callable[[], Settings], signals: Signals, book: Logbook) -> int:
     supervisor = Supervisor(os.environ)
     for warning in warnings(daemon.settings):
         log.warning("%s", warning)
-    for fault in options.fault:
-        log.warning("misbehaves on purpose: %s", fault)
     _announce(daemon)
     log.info("serving, process %d", os.getpid())
     supervisor.tell("READY=1", f"MAINPID={os.getpid()}")
@@ -141,7 +145,7 @@ def _serve(daemon: Daemon, options: argparse.Namespace, signals: Signals, writer
             daemon.look_after_certificates()
         elif number == signal.SIGHUP:
             supervisor.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            _reload(daemon, options, writer)
+            reload(daemon, read, book)
             supervisor.tell("READY=1")
         else:
             break
@@ -164,19 +168,3 @@ def _announce(daemon: Daemon) -> None:
     for line in how_to_send(daemon.settings, addresses):
         print(line)
     sys.stdout.flush()
-
-
-def _reload(daemon: Daemon, options: argparse.Namespace, writer: LogWriter) -> None:
-    """A bad new configuration is reported, and the old one stays."""
-    writer.reopen()
-    try:
-        left = daemon.reload(fitted(settings_of(options), options.config or "(defaults)"))
-    except (BadSettings, OSError, ValueError, ExtraMissing, CertificateError) as error:
-        for line in str(error).splitlines():
-            log.error("reload refused, everything stays as it was: %s", line)
-        return
-    for room in ("smtpd_core", "relay", "certs"):
-        logging.getLogger(room).setLevel(LEVELS[daemon.settings.log.level])
-    for key in left:
-        log.warning("reload: %s needs a restart and keeps its old value", key)
-    log.info("reloaded")

@@ -2,8 +2,7 @@
 
 Counters are kept by hooks of the server and by the delivery; everything else (sessions, threads, queue, certificates)
 is looked at when it is asked for, so that an unwatched server pays nothing for it.
-Rule 1: figures are plain data, and can be sent anywhere. Those of several processes with equal name, part and labels
-        add up, but for names that end in _longest or _largest, where the greatest counts.
+Rule 1: figures are plain data, and can be sent anywhere; sums.py makes those of several processes one server's.
 Rule 2: every label has a bounded number of values, whatever clients say.
 Thread: on_*() from any (one lock); samples() from the one who serves /metrics.
 Not here: the text that Prometheus reads (exposition.py).
@@ -202,7 +201,7 @@ class Figures:
 
     def _queue(self, daemon: Daemon) -> Iterator[Figure]:
         path = Path(daemon.settings.state) / "queue.db"
-        if not path.exists():
+        if daemon.outbox is None or not daemon.outbox.delivers or not path.exists():
             return
         reader = SqliteReader(path)
         try:

@@ -2,7 +2,7 @@
 
 Flow ids (s- session, m- message, d- delivery) stand in the message itself; the JSON form lists them under "flow".
 Thread: any.
-Not here: the thread and its queue (smtpd_core.threads).
+Not here: the thread and its queue (smtpd_core.threads), whose dialogues are shown (transcripts.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import time
 from typing import TextIO
 
 from smtpd_core.app.settings import Log
-from smtpd_core.net.guard import Networks
+from smtpd_core.app.transcripts import TRANSCRIPT
 from smtpd_core.threads import LogWriter
 
 _FLOW = re.compile(r"\b[smd]-[0-9A-Za-z][0-9A-Za-z.-]*")
-
-TRANSCRIPT = "smtpd_core.transcript"
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -77,7 +75,7 @@ class LogFile:
     """Where the lines go: a file that can be opened again, or standard error. A full disk never stops the server."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
         self._file: TextIO = self._open()
 
     def write(self, lines: list[str]) -> None:
@@ -90,76 +88,88 @@ class LogFile:
             pass
 
     def reopen(self) -> None:
-        """After a rotation. Thread: the log's writer, or before it runs."""
-        if not self._path:
-            return
+        """After a rotation, or at another path; where that can't be opened the old one stays. Thread: as write()."""
         try:
             fresh = self._open()
         except OSError:
             return
         old, self._file = self._file, fresh
-        old.close()
+        if old is not sys.stderr:
+            old.close()
 
     def _open(self) -> TextIO:
-        return open(self._path, "a", encoding="utf-8", errors="backslashreplace") if self._path else sys.stderr
+        return open(self.path, "a", encoding="utf-8", errors="backslashreplace") if self.path else sys.stderr
 
 
-_CONNECTED = re.compile(r"(\S+) -- connect from \[?([0-9A-Fa-f.:]+?)\]?:\d+ on ")
-_LOGGED_IN = re.compile(r"(\S+) -- user (\S+)")
+class Logbook:
+    """The log of this process from its settings on: leads all of the project's loggers to one writer. OSError.
+
+    Without a thread lines are written where they are logged: for a master, which has none and forks.
+    Thread: the one that owns the process's life.
+    """
+
+    def __init__(self, settings: Log, *, has_thread: bool = True) -> None:
+        self._file = LogFile(settings.file)
+        self._form = _Form()
+        self._form.chosen = FORMS[settings.format]
+        self._writer: LogWriter | _Straight
+        if has_thread:
+            self._writer = LogWriter(self._form, self._file.write, self._file.reopen)
+        else:
+            self._writer = _Straight(self._form, self._file)
+        for name in _ROOMS:
+            logger = logging.getLogger(name)
+            for handler in list(logger.handlers):
+                logger.removeHandler(handler)
+            logger.addHandler(self._writer.handler)
+            logger.setLevel(LEVELS[settings.level])
+            logger.propagate = False
+
+    def reopen(self) -> None:
+        """The file was moved away: open it again before the next line."""
+        self._writer.reopen()
+
+    def follow(self, settings: Log) -> None:
+        """Another level, form or file from the next line on."""
+        self._form.chosen = FORMS[settings.format]
+        for name in _ROOMS:
+            logging.getLogger(name).setLevel(LEVELS[settings.level])
+        if settings.file != self._file.path:
+            self._file.path = settings.file
+            self._writer.reopen()
+
+    def stop(self) -> None:
+        """Write what is left."""
+        self._writer.stop()
 
 
-class OnlyOf(logging.Filter):
-    """Lets through the dialogues of some addresses, networks and users: a session from the line on that shows it."""
+class _Straight(logging.Handler):
+    """To the file, in the thread that logs."""
 
-    def __init__(self, wanted: tuple[str, ...]) -> None:
+    def __init__(self, form: logging.Formatter, file: LogFile) -> None:
         super().__init__()
-        networks = []
-        self._users = set()
-        for text in wanted:
-            try:
-                Networks((text,))
-                networks.append(text)
-            except ValueError:
-                self._users.add(text)
-        self._networks = Networks(networks)
-        self._sessions: set[str] = set()
+        self.handler = self
+        self.reopen = file.reopen
+        self._form = form
+        self._file = file
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        line = record.getMessage()
-        session = line.partition(" ")[0]
-        if connected := _CONNECTED.match(line):
-            if connected[2] in self._networks:
-                self._sessions.add(session)
-        elif (user := _LOGGED_IN.match(line)) and user[2] in self._users:
-            self._sessions.add(session)
-        shown = session in self._sessions
-        if " -- close" in line:
-            self._sessions.discard(session)
-        return shown
+    def emit(self, record: logging.LogRecord) -> None:
+        self._file.write([self._form.format(record)])
+
+    def stop(self) -> None:
+        """Nothing is left."""
 
 
-def transcript_logger(settings: Log) -> logging.Logger | None:
-    """Where dialogues are written, None where they are not wanted."""
-    if not settings.transcript and not settings.transcript_for:
-        return None
-    logger = logging.getLogger(TRANSCRIPT)
-    logger.setLevel(logging.DEBUG)
-    for old in list(logger.filters):
-        logger.removeFilter(old)
-    if settings.transcript_for and not settings.transcript:
-        logger.addFilter(OnlyOf(settings.transcript_for))
-    return logger
+_ROOMS = ("smtpd_core", "relay", "certs")
 
 
-def start_log(settings: Log) -> LogWriter:
-    """Lead all of the project's loggers to one writer; stop() writes what is left. Raises OSError."""
-    file = LogFile(settings.file)
-    writer = LogWriter(JsonForm() if settings.format == "json" else TextForm(), file.write, file.reopen)
-    for name in ("smtpd_core", "relay", "certs"):
-        logger = logging.getLogger(name)
-        for handler in list(logger.handlers):
-            logger.removeHandler(handler)
-        logger.addHandler(writer.handler)
-        logger.setLevel(LEVELS[settings.level])
-        logger.propagate = False
-    return writer
+class _Form(logging.Formatter):
+    """The form that was chosen last."""
+
+    chosen: logging.Formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.chosen.format(record)
+
+
+FORMS: dict[str, logging.Formatter] = {"text": TextForm(), "json": JsonForm()}

@@ -114,7 +114,7 @@ class Master:
         self._roles = list(roles)
         self._may_reload = may_reload
         self._tell = tell
-        self._patience = patience
+        self.patience = patience
         self._beat = beat
         self._beats_at = time.monotonic() + beat if beat else 0.0
         self._children: dict[int, _Child] = {}
@@ -301,7 +301,7 @@ class Master:
 
     def _begin_end(self) -> None:
         self._tell("STOPPING=1")
-        self._ends_at = time.monotonic() + self._patience
+        self._ends_at = time.monotonic() + self.patience
         for child in self._children.values():
             self._end_child(child)
 

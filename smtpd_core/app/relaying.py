@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relay.hop import StepTimes
 from relay.mail import Envelope, Outcome, Parcel, Stop
-from relay.outbox import Outbox
+from relay.outbox import Keeping, Outbox
 from relay.relaying import Relaying
 from relay.resends import from_submission
 from relay.retry import RetryPolicy
@@ -34,6 +34,7 @@ class Delivery:
         self,
         settings: Settings,
         routing: Routing,
+        relaying: Relaying,
         on_outcome: Callable[[Parcel, Outcome], None] | None = None,
         *,
         spools_only: bool = False,
@@ -42,23 +43,19 @@ class Delivery:
         self.outbox = Outbox(
             Path(settings.state).absolute(),
             stops=self._stops,
-            relaying=relaying_of(settings),
+            relaying=relaying,
             mailbox_of=self._mailbox,
             alone=settings.threads.processes == 1,
             spools_only=spools_only,
             # Where nothing leaves the machine nothing comes back, and a mail that is sent once more is a test.
             returns_circles=settings.limits.return_circles and not routing.catches_all,
-            spool_limit=settings.spool.limit,
-            free_floor=settings.spool.free_floor,
-            durability_of=durability_of(settings),
-            recognises_resend=_RESENDS[settings.spool.resends],
-            resend_window=settings.spool.resend_window if settings.spool.resends != "off" else 0.0,
             on_outcome=on_outcome,
+            **keeping_of(settings),
         )
 
-    def reload(self, settings: Settings, routing: Routing) -> None:
+    def reload(self, settings: Settings, routing: Routing, relaying: Relaying) -> None:
         """What is decided from now on follows these."""
-        self.outbox.reload(relaying_of(settings))
+        self.outbox.reload(relaying, **keeping_of(settings))
         self.routing = routing
 
     def _stops(self, envelope: Envelope) -> list[Stop]:
@@ -66,6 +63,17 @@ class Delivery:
 
     def _mailbox(self, address: str) -> tuple[str, str]:
         return self.routing.mailbox(address)
+
+
+def keeping_of(settings: Settings) -> Keeping:
+    """How the outbox keeps mail until the queue has it."""
+    return {
+        "spool_limit": settings.spool.limit,
+        "free_floor": settings.spool.free_floor,
+        "durability_of": durability_of(settings),
+        "recognises_resend": _RESENDS[settings.spool.resends],
+        "resend_window": settings.spool.resend_window if settings.spool.resends != "off" else 0.0,
+    }
 
 
 def durability_of(settings: Settings) -> Callable[[Envelope], Durability]:
@@ -89,7 +97,7 @@ def _known_as(name: str) -> tuple[str, str]:
 
 
 def relaying_of(settings: Settings) -> Relaying:
-    """The settings as the relay has them. Raises BadSettings where a file of a login or certificate can't be read."""
+    """The settings as the relay has them. Raises ValueError where a file of a login or certificate can't be read."""
     relay = settings.relay
     return Relaying(
         hello=settings.hostname or "localhost",

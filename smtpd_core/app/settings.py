@@ -16,6 +16,8 @@ from typing import Any
 
 SECONDS, BYTES, BYTES_PER_SECOND = "seconds", "bytes", "bytes per second"
 
+_PRIVILEGES = "privileges are given up once, for good"
+
 
 def setting(
     default: Any,
@@ -23,11 +25,11 @@ def setting(
     *,
     unit: str = "",
     one_of: tuple[str, ...] = (),
-    restart: bool = False,
+    restart: str = "",
     secret: bool = False,
 ) -> Any:
-    """One field. `restart`: a reload notes a change and keeps the old value. `secret`: its value may hold a password,
-    and is never shown."""
+    """One field. `restart`: why a change needs one; a reload names the setting and keeps the old value. `secret`: its
+    value may hold a password, and is never shown."""
     metadata = {"meaning": meaning, "unit": unit, "one_of": one_of, "restart": restart, "secret": secret}
     if callable(default):
         return field(default_factory=default, metadata=metadata, repr=not secret)
@@ -43,9 +45,11 @@ class Threads:
     processes: int = setting(
         1,
         "receiving processes; more than 1 adds a master and a process of its own for the relay (POSIX only)",
-        restart=True,
+        restart="the master forks them once",
     )
-    pin: bool = setting(False, "pin each receiving process to a core of its own", restart=True)
+    pin: bool = setting(
+        False, "pin each receiving process to a core of its own", restart="it is pinned when it is forked"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +59,28 @@ class Listener:
     bind: str = setting(
         "127.0.0.1:2525",
         'HOST:PORT, "[::1]:25", "*:25" (IPv4 and IPv6), "unix:PATH", or "fd:N" (inherited)',
-        restart=True,
+        restart="sockets are bound at the start, while low ports may be used",
     )
     service: str = setting(
         "mx",
         "mx takes mail for our domains, submission takes it from users, lmtp answers for each recipient",
         one_of=("mx", "submission", "lmtp"),
-        restart=True,
     )
     tls: str = setting(
         "explicit-allow",
         "implicit is TLS from the first byte, explicit is STARTTLS, allowed or required",
         one_of=("none", "implicit", "explicit-allow", "explicit-require"),
-        restart=True,
     )
-    auth: str = setting("off", "whether users log in here", one_of=("off", "offered", "required"), restart=True)
-    proxy_protocol: bool = setting(False, "a PROXY header (version 1 or 2) comes first", restart=True)
-    proxy_from: tuple[str, ...] = setting(
-        ("127.0.0.0/8", "::1/128"), "networks (CIDR) whose PROXY header is believed", restart=True
-    )
-    xclient_from: tuple[str, ...] = setting((), "networks (CIDR) that may use XCLIENT and XFORWARD", restart=True)
-    without: tuple[str, ...] = setting((), "ESMTP extensions that this listener does not announce", restart=True)
-    mechanisms: tuple[str, ...] = setting(
-        (), "SASL mechanisms to offer here, best first; empty: accounts.mechanisms", restart=True
-    )
+    auth: str = setting("off", "whether users log in here", one_of=("off", "offered", "required"))
+    proxy_protocol: bool = setting(False, "a PROXY header (version 1 or 2) comes first")
+    proxy_from: tuple[str, ...] = setting(("127.0.0.0/8", "::1/128"), "networks (CIDR) whose PROXY header is believed")
+    xclient_from: tuple[str, ...] = setting((), "networks (CIDR) that may use XCLIENT and XFORWARD")
+    without: tuple[str, ...] = setting((), "ESMTP extensions that this listener does not announce")
+    mechanisms: tuple[str, ...] = setting((), "SASL mechanisms to offer here, best first; empty: accounts.mechanisms")
     durability: str = setting(
         "synced",
         "what a 250 means: the message survives power loss, only our process (written), or nothing yet (memory)",
         one_of=("synced", "written", "memory"),
-        restart=True,
     )
 
 
@@ -107,7 +104,7 @@ class Limits:
 
     max_message_size: int = setting(50 * 1024 * 1024, "the largest message, announced as SIZE; 0 is none", unit=BYTES)
     max_recipients: int = setting(1000, "recipients of one message; more are answered 452 4.5.3")
-    max_connections: int = setting(20_000, "connections in all; more are answered 421 4.3.2", restart=True)
+    max_connections: int = setting(20_000, "connections in all; more are answered 421 4.3.2")
     max_connections_per_source: int = setting(100, "connections of one address; loopback is exempt")
     max_errors: int = setting(20, "errors of one client, then 421 4.7.0")
     max_received: int = setting(100, "Received lines of a message; more are a loop (RFC 5321 6.3)")
@@ -115,7 +112,7 @@ class Limits:
         True,
         "return mail that was delivered to the same mailbox here before, by its Delivered-To; off for archives that are"
         " sent in again",
-        restart=True,
+        restart="what was delivered is watched from the start on",
     )
     minimum_rate: int = setting(1024, "at which content must come, averaged; 0 is any", unit=BYTES_PER_SECOND)
     rate_window: float = setting(60.0, "over which the rate is averaged", unit=SECONDS)
@@ -224,21 +221,18 @@ class Spool:
 
     limit: int = setting(
         4 << 30, "what may lie in the spool until the queue takes it; at the limit MAIL is answered 452 4.3.1",
-        unit=BYTES, restart=True,
+        unit=BYTES,
     )  # fmt: skip
     free_floor: int = setting(
-        64 << 20, "what must stay free on its disk; below, MAIL is answered 452 4.3.1", unit=BYTES, restart=True
+        64 << 20, "what must stay free on its disk; below, MAIL is answered 452 4.3.1", unit=BYTES
     )
     resends: str = setting(
         "submission",
         "whose message, sent again after our 250 was lost, is answered with the first copy's id instead of being kept"
         " twice: one with the same source, envelope and content, Message-ID included",
         one_of=("off", "submission", "all"),
-        restart=True,
     )
-    resend_window: float = setting(
-        300.0, "how long a copy is recognised, 10 minutes at most", unit=SECONDS, restart=True
-    )
+    resend_window: float = setting(300.0, "how long a copy is recognised, 10 minutes at most", unit=SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +284,9 @@ class Relay:
     delay_warning: float = setting(14_400.0, "after which the sender is told of the delay; 0 is never", unit=SECONDS)
     concurrency: int = setting(20, "connections to one destination at most")
     connections: int = setting(
-        64, "connections at work at once, in all; three times as many more may wait for slow destinations", restart=True
+        64,
+        "connections at work at once, in all; three times as many more may wait for slow destinations",
+        restart="couriers are made at the start",
     )
     ipv6_first: bool = setting(True, "try a mail server's IPv6 addresses before its IPv4 ones")
     connect_timeout: float = setting(
@@ -315,7 +311,11 @@ class Log:
 class Metrics:
     """[metrics]"""
 
-    bind: str = setting("", "HOST:PORT for /metrics (extra daemon), /healthz and /readyz; empty: none", restart=True)
+    bind: str = setting(
+        "",
+        "HOST:PORT for /metrics (extra daemon), /healthz and /readyz; empty: none",
+        restart="its socket is bound at the start",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,16 +323,20 @@ class Settings:
     """The whole configuration; the names at the top of the file."""
 
     hostname: str = setting("", "our name in the banner, in EHLO and in Received; empty: the system's")
-    state: str = setting("./smtpd-state", "the directory of spool, queue and mail", restart=True)
-    user: str = setting("", "run as this user once the ports are bound", restart=True)
-    group: str = setting("", "and as this group; empty: the user's", restart=True)
-    pid_file: str = setting("", "a file for the number of the process; empty: none", restart=True)
-    umask: str = setting("077", "of all that is made, in octal", restart=True)
+    state: str = setting("./smtpd-state", "the directory of spool, queue and mail", restart="what is in it is in use")
+    user: str = setting("", "run as this user once the ports are bound", restart=_PRIVILEGES)
+    group: str = setting("", "and as this group; empty: the user's", restart=_PRIVILEGES)
+    pid_file: str = setting(
+        "",
+        "a file for the number of the process; empty: none",
+        restart="it is written once, while the directory may be used",
+    )
+    umask: str = setting("077", "of all that is made, in octal")
     core_dumps: bool = setting(
         False,
         "whether the system may write a core file of this process, which would hold keys and passwords (on Linux also"
         " whether other processes of its user may look into its memory)",
-        restart=True,
+        restart="it is settled once, before a secret is read",
     )
     threads: Threads = setting(Threads, "threads and processes")
     listener: tuple[Listener, ...] = setting((), "where to listen")

@@ -1,9 +1,11 @@
 """`processes = N`: N receivers that take mail and spool it, and one relay that imports, queues and delivers it.
 
-The master (processes.py) has bound the listeners and dropped its privileges; each child reads the settings itself, so
-that a reload is a start. Every limit on connections is divided between the receivers, rounded up.
+The master (processes.py) has bound the listeners and dropped its privileges. At HUP it reads the settings; a receiver
+starts with those that were read last, so that its reload is a start, and so that one that died comes back whatever
+stands in the file by then. Every limit on connections is divided between the receivers, rounded up. Where the metrics
+are watched, receivers post their figures to the relay.
 Thread: the main thread of each process.
-Not here: the master itself (processes.py), what a receiver is made of (build.py).
+Not here: the master itself (processes.py), what a receiver is made of (build.py), adding figures up (sums.py).
 """
 
 from __future__ import annotations
@@ -11,27 +13,28 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from certs.trouble import CertificateError
-from smtpd_core.accounts.extras import ExtraMissing
 from smtpd_core.app.build import Daemon, complete
 from smtpd_core.app.certificates import pair_files
-from smtpd_core.app.load import BadSettings
-from smtpd_core.app.logs import start_log
+from smtpd_core.app.logs import Logbook
 from smtpd_core.app.processes import LEAVE, Master, Role, Ward
+from smtpd_core.app.reloading import UNUSABLE, reload, tell_refused, within_reach
+from smtpd_core.app.sanity import warnings
 from smtpd_core.app.settings import Settings
+from smtpd_core.app.sums import EVERY, Reports, Sums
 from smtpd_core.net.notify import Supervisor
+from smtpd_core.net.post_box import PostBox
 
 log = logging.getLogger(__name__)
 
 _LEAVING = 1.0  # seconds between looks whether the last session of a receiver that was replaced has ended
 _CERTIFICATES = 30.0  # seconds between looks at the certificates' files
 
-# What makes settings unusable; each says what is wrong.
-_UNUSABLE = (BadSettings, OSError, ValueError, ExtraMissing, CertificateError)
+# Seconds for children to drain before the master kills them, beyond what their settings give them.
+_GRACE = 5.0
 
 
 class Several:
@@ -40,31 +43,45 @@ class Several:
     def __init__(self, bound: Daemon, read: Callable[[], Settings], announce: Callable[[], None]) -> None:
         self._bound = bound
         self._read = read
+        self._settings = bound.settings
         self._announce = announce
         self._supervisor = Supervisor(os.environ)
         self._is_announced = False
         self._count = bound.settings.threads.processes
+        self._figures = PostBox()
 
     def run(self) -> int:
         """The master's work; the exit code of the daemon."""
+        settings = self._bound.settings
         for listener in self._bound.listeners:
             listener.is_shared = True
-        roles = [Role("relay", self._relay, reloads_in_place=True)]
-        cores = processors() if self._bound.settings.threads.pin else [None]
-        roles += [
-            Role(f"receiver {number + 1}", self._receive, processor=cores[number % len(cores)])
-            for number in range(self._count)
-        ]
-        patience = self._bound.settings.limits.timeouts.stop + 5.0
-        beat = self._supervisor.watchdog / 2
-        if any(one.tls != "none" for one in self._bound.settings.listener):
-            pair_files(self._bound.settings)  # a first self-signed certificate is made once, not by each child
+        if any(one.tls != "none" for one in settings.listener):
+            pair_files(settings)  # a first self-signed certificate is made once, not by each child
+        self._book = Logbook(settings.log, has_thread=False)
+        for warning in warnings(settings):
+            log.warning("%s", warning)
+        self._master = Master(
+            self._roles(),
+            may_reload=self._may_reload,
+            tell=self._tell,
+            patience=settings.limits.timeouts.stop + _GRACE,
+            beat=self._supervisor.watchdog / 2,
+        )
         try:
-            return Master(roles, may_reload=self._may_reload, tell=self._tell, patience=patience, beat=beat).run()
+            return self._master.run()
         finally:
             for listener in self._bound.listeners:
                 listener.is_shared = False
                 listener.close()
+            self._figures.close()
+
+    def _roles(self) -> list[Role]:
+        cores = processors() if self._bound.settings.threads.pin else [None]
+        receivers = [
+            Role(f"receiver {number + 1}", self._receive, processor=cores[number % len(cores)])
+            for number in range(self._count)
+        ]
+        return [Role("relay", self._relay, reloads_in_place=True), *receivers]
 
     # -- in the master
 
@@ -72,72 +89,94 @@ class Several:
         if state == "READY=1" and not self._is_announced:
             self._is_announced = True
             self._announce()
-        self._supervisor.tell(state, f"MAINPID={os.getpid()}")
+            log.info("serving, process %d", os.getpid())
+        self._supervisor.tell(state, f"MAINPID={os.getpid()}", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def _may_reload(self) -> bool:
         """The settings can be read and make sense; a receiver that can't start with them leaves the old one be."""
+        self._book.reopen()
         try:
-            self._read()
-        except _UNUSABLE as error:
-            for line in str(error).splitlines():
-                print(f"reload refused, everything stays as it was: {line}", file=sys.stderr)
+            self._settings = settings = within_reach(self._settings, complete(self._read()))
+        except UNUSABLE as error:
+            tell_refused(error)
             return False
+        self._book.follow(settings.log)
+        self._master.patience = settings.limits.timeouts.stop + _GRACE
         return True
 
     # -- in the children
 
     def _receive(self, ward: Ward) -> int:
-        settings = share(complete(self._read()), self._count)
-        writer = start_log(settings.log)
+        settings = share(self._settings, self._count)
+        os.umask(int(settings.umask, 8))
+        book = Logbook(settings.log)
         try:
             daemon = Daemon(settings)
             daemon.adopt(self._bound)
             daemon.start(delivers=False)
+            reports = Reports(self._figures, lambda: daemon.figures.samples(daemon))
+            watched = bool(settings.metrics.bind)
+            if watched:
+                reports.post()
             ward.is_ready()
-            while (number := ward.wait(_CERTIFICATES)) in (None, signal.SIGHUP):  # at HUP the master replaces us
-                if number is None:
-                    daemon.look_after_certificates()
-            if number == LEAVE:
-                _let_sessions_end(daemon, ward)
-            return 0 if daemon.stop(settings.limits.timeouts.stop) else 1
-        except _UNUSABLE as error:
+            _attend(daemon, ward, reports if watched else None)
+            has_ended = daemon.stop(settings.limits.timeouts.stop)
+            if watched:
+                reports.post(ends=True)
+            return 0 if has_ended else 1
+        except UNUSABLE as error:
             log.critical("%s: %s", ward.name, error)
             return 1
         finally:
-            writer.stop()
+            book.stop()
 
     def _relay(self, ward: Ward) -> int:
         daemon = self._bound  # the port for metrics is the relay's, and was bound with the others
         for listener in daemon.listeners:
             listener.close(remove_path=False)
-        writer = start_log(daemon.settings.log)
+        daemon.settings = settings = self._settings
+        os.umask(int(settings.umask, 8))
+        book = Logbook(settings.log)
+        daemon.sums = Sums(self._figures)
         try:
             daemon.start(serves=False)
-            self._reload_relay(daemon)  # the settings may have changed since the master read them
+            daemon.sums.start()
             ward.is_ready()
             while ward.wait() == signal.SIGHUP:
-                writer.reopen()
-                self._reload_relay(daemon)
+                reload(daemon, self._read, book)
             return 0 if daemon.stop(daemon.settings.limits.timeouts.stop) else 1
-        except _UNUSABLE as error:
+        except UNUSABLE as error:
             log.critical("%s: %s", ward.name, error)
             return 1
         finally:
-            writer.stop()
-
-    def _reload_relay(self, daemon: Daemon) -> None:
-        try:
-            daemon.reload(self._read())
-        except _UNUSABLE as error:
-            log.error("reload refused, the relay stays as it was: %s", error)
+            daemon.sums.stop()
+            book.stop()
 
 
-def _let_sessions_end(daemon: Daemon, ward: Ward) -> None:
+def _attend(daemon: Daemon, ward: Ward, reports: Reports | None) -> None:
+    """A receiver's main thread until it is to end; `reports` where somebody watches."""
+    looked = time.monotonic()
+    while True:
+        number = ward.wait(EVERY if reports is not None else _CERTIFICATES)
+        if number == LEAVE:
+            _let_sessions_end(daemon, ward, reports)
+            return
+        if number not in (None, signal.SIGHUP):  # at HUP the master replaces us
+            return
+        if reports is not None:
+            reports.post()
+        if time.monotonic() - looked >= _CERTIFICATES:
+            looked = time.monotonic()
+            daemon.look_after_certificates()
+
+
+def _let_sessions_end(daemon: Daemon, ward: Ward, reports: Reports | None) -> None:
     """A reload closes no session: they end by themselves, by their deadlines, or with TERM."""
     assert daemon.server is not None
     daemon.server.pause()  # takes those that this process was woken for, so they are counted after a moment
     while ward.wait(_LEAVING) is None and daemon.server.connection_count:
-        pass
+        if reports is not None:
+            reports.post()
 
 
 def processors() -> list[int] | list[None]:

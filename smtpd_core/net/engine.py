@@ -179,6 +179,11 @@ class Engine:
         self._house.timeouts = timeouts
         self._post(lambda reactor: reactor.take_timeouts(timeouts))
 
+    def exchange(self, doors: Sequence[Door]) -> None:
+        """Other doors for the sockets that are bound, in their order: for connections from then on."""
+        for listener, door in zip(self._listeners, doors, strict=True):
+            listener.belong_to(door)
+
     # -- facts
 
     @property

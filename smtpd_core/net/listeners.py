@@ -30,13 +30,17 @@ class Listener:
     def __init__(self, door: Door, bound: socket.socket, path: str = "") -> None:
         self.burst = 1  # how many newcomers the reactor tries to take at once
         self.is_shared = False  # other processes accept from it too
-        self.door = door
         self.socket = bound
         self.path = path
         self.is_armed = False
-        self.trusted = Networks(door.settings.proxy_from)
+        self.belong_to(door)
         name = bound.getsockname()
         self.address: tuple[str, int] | str = name if isinstance(name, str) else (name[0], name[1])
+
+    def belong_to(self, door: Door) -> None:
+        """Newcomers are its own from now on."""
+        self.trusted = Networks(door.settings.proxy_from)
+        self.door = door
 
     def trusts(self, host: str) -> bool:
         """Whether a PROXY header from this address is believed; over a unix socket it always is."""

@@ -254,7 +254,6 @@ class Component:
     contexts: Option[ServerContexts | None] = Option(
         None,
         "certs ServerContexts instead of certificate and key; renewable while running.",
-        AT_START,
         check=one_or_none(ServerContexts, due="certs.contexts.ServerContexts(...)"),
     )
 
@@ -340,4 +339,4 @@ class Component:
 
 
 PROPERTIES = tuple(name for name, value in vars(Component).items() if isinstance(value, Option))
-SETTABLE = frozenset((*PROPERTIES, *NAMES, "active"))
+SETTABLE = frozenset((*PROPERTIES, *NAMES, "active", "doors"))

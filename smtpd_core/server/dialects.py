@@ -189,10 +189,14 @@ def doors_of(server: SmtpServer, listeners: list[ListenerSettings]) -> list[Door
     contexts = contexts_of(server)
     hook: Hook | None = server._slots.on_get_certificate
     if hook is None:
-        return [Door(one, contexts.stream) if one.tls != "none" else Door(one) for one in listeners]
+
+        def stream() -> TlsStream:
+            return (server.contexts or contexts).stream()
+
+        return [Door(one, stream) if one.tls != "none" else Door(one) for one in listeners]
 
     def stream_for(conversation: Conversation) -> TlsStream:
-        return contexts.stream(chooser(server, getattr(conversation, "session", None)))
+        return (server.contexts or contexts).stream(chooser(server, getattr(conversation, "session", None)))
 
     meter = hook.meter
     return [

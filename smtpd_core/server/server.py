@@ -246,6 +246,26 @@ class SmtpServer(Component):
         return self._engine.addresses if self._engine is not None else []
 
     @property
+    def doors(self) -> list[Door]:
+        """What each bound socket serves, from start() on. While running they may be exchanged, one for one and for
+        connections from then on. ValueError where they can't be served; then all is as before."""
+        return [one.door for one in self._engine.listeners] if self._engine is not None else []
+
+    @doors.setter
+    def doors(self, doors: Sequence[Door]) -> None:
+        if not self.active or self._engine is None:
+            raise RuntimeError("doors are exchanged while the server runs; before, set listeners")
+        if [one.settings.bind for one in doors] != [one.settings.bind for one in self.doors]:
+            raise ValueError("doors: each stands for a bound socket; the same addresses in the same order are due")
+        before, self._listeners = self._listeners, [one.settings for one in doors]
+        try:
+            self._make_dialects()
+        except BaseException:
+            self._listeners = before
+            raise
+        self._engine.exchange(doors)
+
+    @property
     def connections(self) -> list[Session]:
         """The sessions that are open now: state, peer, TLS, user, transaction."""
         engine = self._engine
@@ -407,8 +427,10 @@ class SmtpServer(Component):
         version = version_of(self._house.accounts)
         made = {one: dialects.dialect_of(self, one) for one in self._listeners}
         trusted = {one: _networks("xclient_from", one.xclient_from) for one in self._listeners}
-        self._house.trusted = trusted
-        self._house.offer.begin(made, version, partial(dialects.dialect_of, self, must_all_work=False))
+        # Who came before the doors were exchanged, and had no turn yet, finds those of its own listener.
+        self._house.trusted = self._house.trusted | trusted
+        known = self._house.offer.dialects | made
+        self._house.offer.begin(known, version, partial(dialects.dialect_of, self, must_all_work=False))
 
     def _renew_dialects(self) -> None:
         """While running: for connections from now on. Before: start() makes them."""
