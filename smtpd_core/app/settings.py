@@ -331,7 +331,9 @@ class Settings:
         "a file for the number of the process; empty: none",
         restart="it is written once, while the directory may be used",
     )
-    umask: str = setting("077", "of all that is made, in octal")
+    umask: str = setting(
+        "077", "of what is made, in octal; spool, queue and mail are for their owner alone whatever it says"
+    )
     core_dumps: bool = setting(
         False,
         "whether the system may write a core file of this process, which would hold keys and passwords (on Linux also"
