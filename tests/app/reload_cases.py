@@ -264,7 +264,7 @@ CASES = (
     Case("domains.aliases_file", "{place}/aliases", lambda r: r.rcpt("desk@our.test"), 550, 250),
     Case("domains.catch_all", "ann", lambda r: r.stops("who@our.test"), ["who@our.test"], ["ann@our.test"]),
     Case("domains.plus", "-", lambda r: [r.rcpt("ann+x@our.test"), r.rcpt("ann-x@our.test")], [250, 550], [550, 250]),
-    Case("spool.limit", 60 << 20, lambda r: r.daemon.outbox._spool.limit, 4 << 30, 60 << 20),
+    Case("spool.limit", 60 << 20, lambda r: r.daemon.outbox._spool._room.limit, 4 << 30, 60 << 20),
     Case("spool.free_floor", 1 << 50, lambda r: mail(r), 250, 452),
     Case("spool.resends", "all", lambda r: twice(r), 2, 1),
     Case("spool.resend_window", 7.0, lambda r: r.daemon.outbox._resends.window, 300.0, 7.0),

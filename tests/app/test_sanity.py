@@ -87,7 +87,7 @@ def test_the_catcher_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mx on 127.0.0.1:2525" in said and "Mail for other domains is refused." in said
 
 
-@pytest.mark.parametrize("name", ["company.toml", "../deploy/smtpd_core.toml"])
+@pytest.mark.parametrize("name", ["company.toml", "../deploy/etc/smtpd_core/smtpd_core.toml"])
 def test_the_company_lacks_only_its_files(name: str) -> None:
     settings = load(EXAMPLES / name)
     left = [fault for fault in faults(settings) if "no such file" not in fault and not fault.startswith("state:")]
