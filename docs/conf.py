@@ -8,4 +8,3 @@ master_doc = "index"
 exclude_patterns = ["bench", "_build"]
 myst_heading_anchors = 3
 html_theme = "alabaster"
-suppress_warnings = ["myst.xref_missing"]

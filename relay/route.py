@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -107,7 +108,7 @@ class Routes:
                 there = recipient if address == recipient.address else _by_alias(recipient, address)
                 user, domain = split(address, self.hostname)
                 # Case is ours to ignore in our own domains only.
-                key = user.lower() if self._domain(domain) else user, domain
+                key = fold(user) if self._domain(domain) else user, domain
                 if key not in reached or (len(addresses) == 1 and address == recipient.address):
                     # Whoever was named by the sender keeps what the sender wants to hear, whatever aliases lead there.
                     reached[key] = there
@@ -121,7 +122,7 @@ class Routes:
         ours = self._domain(domain)
         if ours is None or depth >= MAX_ALIAS_DEPTH:
             return [address]
-        folded = user.lower()
+        folded = fold(user)
         targets: Sequence[str] = ()
         if folded in ours.aliases:
             targets = ours.aliases[folded]
@@ -142,11 +143,11 @@ class Routes:
         return found or [address]
 
     def _has_mailbox(self, ours: Domain, user: str) -> bool:
-        folded = user.lower()
+        folded = fold(user)
         return ours.users is None or ours.users(folded) or ours.users(_base(ours, folded))
 
     def _is_known(self, ours: Domain, user: str) -> bool:
-        folded = user.lower()
+        folded = fold(user)
         name = _base(ours, folded)
         return (
             ours.users is None
@@ -190,7 +191,7 @@ def _by_alias(recipient: Recipient, address: str) -> Recipient:
 
 def _key(address: str, hostname: str) -> str:
     user, domain = split(address, hostname)
-    return f"{user.lower()}@{domain}"
+    return f"{fold(user)}@{domain}"
 
 
 def ascii_domain(domain: str) -> str:
@@ -204,15 +205,21 @@ def ascii_domain(domain: str) -> str:
         return domain
 
 
+def fold(user: str) -> str:
+    """A local part as our domains know it: case is ignored, and so is how a letter with an accent is put together."""
+    return user.lower() if user.isascii() else unicodedata.normalize("NFC", user.lower())
+
+
 def safe_name(text: str) -> str:
-    """A file name for what a stranger wrote; different texts (but for case) have different names."""
-    folded = text.lower()
+    """A file name for what a stranger wrote; texts that fold() differently have different names."""
+    folded = fold(text)
     name = "".join(c if c == "." or not _UNSAFE.match(c) else _percent(c) for c in folded)
     if not name or name.startswith("."):
         name = f"%2e{name[1:]}" if name else "%"
     if len(name) <= 128:
         return name
-    return f"{name[:80]}%{hashlib.sha256(folded.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
+    # "%%" is in no shorter name.
+    return f"{name[:80]}%%{hashlib.sha256(folded.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
 
 
 def _percent(character: str) -> str:
@@ -220,9 +227,9 @@ def _percent(character: str) -> str:
 
 
 def mailbox(address: str, plus: str = "+") -> tuple[str, str]:
-    """User (lower case, without its plus-part) and domain of an address of ours."""
+    """User (folded, without its plus-part) and domain of an address of ours."""
     user, domain = split(address)
-    folded = user.lower()
+    folded = fold(user)
     return (folded.partition(plus)[0] or folded if plus else folded), domain
 
 

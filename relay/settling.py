@@ -90,6 +90,8 @@ class Settling:
             # A mistake of ours must not keep this message, or all the others, from being settled.
             log.exception("d-%s: its notification to <%s> is lost", parcel.message_id, parcel.envelope.sender)
             return ()
+        sender = parcel.envelope.sender
+        log.info("m-%s: notification of what became of d-%s, to <%s>", message.id, parcel.message_id, sender)
         try:
             stops = tuple(self._stops_for(message.envelope))
         except Exception:

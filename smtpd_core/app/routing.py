@@ -15,8 +15,10 @@ from pathlib import Path
 
 from relay.route import Domain as RouteDomain
 from relay.route import Place, Routes, mailbox
+from relay.route import fold as fold_user
 from relay.route import split as split_address
 from smtpd_core.app import ways
+from smtpd_core.app.sanity import bad_target
 from smtpd_core.app.settings import Domain, Route, Settings
 from smtpd_core.app.ways import fold, split
 from smtpd_core.wire.replies import Reply
@@ -101,7 +103,7 @@ def _domain(name: str, domain: Domain, mail: Path, has_account: HasAccount | Non
 def _users(name: str, domain: Domain, has_account: HasAccount | None) -> HasAccount | None:
     if "any" in domain.users:
         return None
-    named = frozenset(user.lower() for user in domain.users if user != "accounts")
+    named = frozenset(fold_user(user) for user in domain.users if user != "accounts")
     if "accounts" not in domain.users or has_account is None:
         return named.__contains__
     return lambda user: user in named or has_account(user) or has_account(f"{user}@{name}")
@@ -130,7 +132,7 @@ def _address(client: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def aliases_of(domain: Domain) -> Mapping[str, tuple[str, ...]]:
     """A domain's aliases from the settings and from its file; the settings win."""
     found = read_aliases(Path(domain.aliases_file)) if domain.aliases_file else {}
-    return found | {name.lower(): targets for name, targets in domain.aliases.items()}
+    return found | {fold_user(name): targets for name, targets in domain.aliases.items()}
 
 
 def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
@@ -147,12 +149,12 @@ def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
             targets = text
         else:
             name, colon, targets = text.partition(":")
-            name = name.strip().lower()
+            name = fold_user(name.strip())
             if not colon or not name:
                 raise ValueError(f"{path}:{number}: expected `name: address, address`")
             found[name] = ()
         for target in split(targets):
-            if target.startswith(("|", "/", ":")):
-                raise ValueError(f"{path}:{number}: {target!r} is no address; commands and files are [domains] deliver")
+            if reason := bad_target(target):
+                raise ValueError(f"{path}:{number}: {reason}")
             found[name] += (target,)
     return found

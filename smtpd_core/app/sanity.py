@@ -281,8 +281,19 @@ def _domains(settings: Settings) -> Iterator[Fault]:
             yield f"{key}.users", '"accounts" needs [accounts] store'
         if domain.aliases_file:
             yield from ((f"{key}.aliases_file", reason) for reason in _unreadable(domain.aliases_file))
+        for alias, targets in domain.aliases.items():
+            yield from ((f"{key}.aliases.{alias}", reason) for reason in map(bad_target, targets) if reason)
+        if domain.catch_all and (reason := bad_target(domain.catch_all)):
+            yield f"{key}.catch_all", reason
         if len(domain.plus) > 1:
             yield f"{key}.plus", f"{domain.plus!r} is more than one character"
+
+
+def bad_target(text: str) -> str:
+    """What is wrong with the address that an alias stands for, or ""."""
+    if not text or text.startswith(("|", "/", ":")) or any(c.isspace() for c in text):
+        return f"{text!r} is no address; commands and files are [domains] deliver"
+    return ""
 
 
 def _bad_template(where: str) -> Iterator[str]:

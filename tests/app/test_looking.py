@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import smtplib
 from pathlib import Path
 
 import pytest
 
 from smtpd_core.app.cli import main
+from tests.app.daemon import DaemonProcess
 
 LOG = """\
 2026-01-01T00:00:00.000Z INFO app.cmd_serve serving, process 1
@@ -44,6 +47,84 @@ def test_no_story_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str
     log.write_text(LOG)
     assert main(["trace", "--log", str(log), "CCCCCCCCCCCCCCC"]) == 1
     assert "nothing about" in capsys.readouterr().err
+
+
+TROUBLE = """\
+2026-01-01T00:00:00.000Z ERROR server.house s-1a-1: on_mail_from failed
+Traceback (most recent call last):
+  File "policy.py", line 1, in <module>
+ValueError: no policy
+2026-01-01T00:00:01.000Z INFO app.cmd_serve reloaded
+"""
+
+
+def test_a_traceback_belongs_to_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    log.write_text(TROUBLE)
+    assert main(["trace", "--log", str(log), "s-1a-1"]) == 0
+    assert capsys.readouterr().out == TROUBLE.partition("2026-01-01T00:00:01")[0]
+
+
+def test_logs_of_several_files_and_processes_are_put_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = LOG.splitlines(keepends=True)
+    older, newer = tmp_path / "log.1", tmp_path / "log"
+    older.write_text("".join(reversed(lines[:4])))
+    newer.write_text("".join(lines[4:]))
+    assert main(["trace", "--log", str(newer), "--log", str(older), "AAAAAAAAAAAAAAA"]) == 0
+    assert [line[18] for line in capsys.readouterr().out.splitlines()] == ["1", "2", "5"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_story_of_a_message_goes_from_its_client_to_the_next_hop_and_back(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two recipients elsewhere, of which one is refused there; the notification comes home."""
+    with DaemonProcess(tmp_path / "second", "--fault", "RCPT to=*@gone.test reply 550") as second:
+        config = tmp_path / "smtpd.toml"
+        config.write_text(
+            f"""
+            hostname = "mx.our.test"
+            listener = [{{ bind = "127.0.0.1:0" }}]
+            domains = {{ "our.test" = {{ users = ["ann"] }} }}
+            relay = {{ enabled = true, allow_networks = ["127.0.0.0/8"], smarthost = "{second.text}" }}
+            log = {{ format = "{form}", transcript_for = ["127.0.0.1"] }}
+            """
+        )
+        with DaemonProcess(tmp_path / "first", "--config", str(config), listen="") as first:
+            with smtplib.SMTP(*first.address, timeout=20) as client:
+                client.sendmail("ann@our.test", ["eve@far.test", "who@gone.test"], "Subject: one\n\nx")
+                client.sendmail("ann@our.test", ["eve@far.test"], "Subject: other\n\nx")
+            first.wait_for_log("delivered to ann@our.test")
+            second.wait_for(2)
+        there = re.findall(r"m-([0-9A-Z]{15}): s-", second.log.read_text())
+    said = first.log.read_text()
+    message, other = re.findall(r"m-([0-9A-Z]{15}): s-", said)
+    session = re.search(r"s-[0-9a-z-]+", said)[0]  # type: ignore[index]
+
+    def told(id: str) -> str:
+        assert main(["trace", "--log", str(first.log), id]) == 0
+        return capsys.readouterr().out
+
+    story = told(message)
+    steps = [
+        f"{session} -- connect from 127.0.0.1",
+        f"{session} C: rcpt TO:<who@gone.test>",
+        f"m-{message}: {session} from <ann@our.test>",
+        f"{session} S: 250 2.0.0 Ok: queued as {message}",
+        "relayed to eve@far.test",
+        "failed to who@gone.test",
+        f": notification of what became of d-{message}, to <ann@our.test>",
+        "delivered to ann@our.test by maildir",
+    ]
+    places = [story.find(step) for step in steps]
+    assert -1 not in places, story
+    assert places[:4] == sorted(places[:4]) and places[6:] == sorted(places[6:]) and places[3] < min(places[4:6])
+    assert any(f"queued as {id}" in story for id in there), "the next hop's own name for it"
+    assert f"d-{other}" not in story and f"d-{other}" in told(session)
+    assert all(re.match(r"\d{4}-\d\d-\d\dT", line) for line in story.splitlines())
+    assert told(f"d-{message}") == told(f"m-{message}") == story
 
 
 def test_mx_of_a_smart_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

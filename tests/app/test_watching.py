@@ -8,11 +8,13 @@ import os
 import re
 import signal
 import smtplib
+import ssl
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,65 @@ def test_a_transcript_of_one_network_only(tmp_path: Path, wanted: str, is_shown:
         send_one(daemon)
         daemon.wait_for_log("delivered to")
         assert ("C: mail FROM" in daemon.log.read_text()) == is_shown
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown"),
+    [
+        ("'ann'", ["ann"]),
+        ("'ANN', 'nobody'", ["ann"]),
+        ("'192.0.2.1', 'bob'", ["bob"]),
+        ("'127.0.0.0/8'", ["ann", "bob", ""]),
+        ("'nobody'", []),
+    ],
+)
+def test_transcripts_on_demand_while_it_runs(tmp_path: Path, wanted: str, shown: list[str]) -> None:
+    """An address, a network or a user; the server goes on, and so do its sessions."""
+    users = tmp_path / "users.toml"
+    for name in ("ann", "bob"):
+        command = [sys.executable, "-m", "smtpd_core", "user", "add", name, "--store", f"file:{users}"]
+        subprocess.run(command, input=b"secret\n", cwd=ROOT, check=True, capture_output=True)
+    listening = 'listener = [{ bind = "127.0.0.1:0", auth = "offered" }]\n'
+    config = tmp_path / "smtpd.toml"
+    config.write_text(f"{listening}[accounts]\nstore = 'file:{users}'\n")
+    with DaemonProcess(tmp_path / "state", "--config", str(config), listen="") as daemon:
+        config.write_text(config.read_text() + f"[log]\ntranscript_for = [{wanted}]\n")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_log("reloaded")
+        for user in ("ann", "bob", ""):
+            with smtplib.SMTP(*daemon.address, timeout=20) as client:
+                client.starttls(context=ssl._create_unverified_context())
+                if user:
+                    client.login(user, "secret")
+                client.docmd("NOOP", f"by-{user}-")
+        daemon.stop()
+        log = daemon.log.read_text()
+    assert [user for user in ("ann", "bob", "") if f"C: NOOP by-{user}-" in log] == shown
+    assert "secret" not in log and "c2VjcmV0" not in log
+
+
+def test_a_log_that_nobody_reads_holds_up_no_session(tmp_path: Path) -> None:
+    """The log is a pipe that is full: lines wait and are lost in the end, mail is taken all the same."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while os.write(writer, b"x" * 4096):
+            pass
+    os.set_blocking(writer, True)
+    daemon = configured(tmp_path, "[log]\ntranscript = true\nlevel = 'debug'\n")
+    with open(daemon.output, "wb") as output:
+        daemon.process = subprocess.Popen(
+            daemon.command, stdout=output, stderr=writer, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+    os.close(writer)
+    while "listening" not in daemon.output.read_text() or not daemon.output.read_text().endswith("\n"):
+        assert daemon.process.poll() is None
+    daemon.listening = [("mx", daemon.output.read_text().split()[2])]
+    for _ in range(20):
+        send_one(daemon)
+    assert len(daemon.wait_for(20)) == 20
+    os.close(reader)
+    assert daemon.stop() == 0
 
 
 def test_the_watch_port_is_for_this_machine(tmp_path: Path) -> None:
