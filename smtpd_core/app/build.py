@@ -30,7 +30,6 @@ from smtpd_core.accounts.extras import ExtraMissing
 from smtpd_core.app.certificates import pair_files, tls_terms, utc_now
 from smtpd_core.app.figures import Figure, Figures
 from smtpd_core.app.keeping import Logged
-from smtpd_core.app.load import BadSettings
 from smtpd_core.app.relaying import Delivery, relaying_of
 from smtpd_core.app.reloading import Restart, left_behind, take_over, within_reach
 from smtpd_core.app.routing import Routing
@@ -316,14 +315,14 @@ class Daemon:
 
 
 def opened(settings: Settings) -> AccountStore | None:
-    """The account store. BadSettings says why it can't be had."""
+    """The account store. ValueError says why it can't be had."""
     try:
         store = open_accounts(settings.accounts)
         if store is not None:
             _ = store.kinds  # what can be offered is asked of a database, which may be down
         return store
     except (ValueError, OSError, ExtraMissing, StoreUnavailable) as error:
-        raise BadSettings([f"accounts.store: {error}"]) from None
+        raise ValueError(f"accounts.store: {error}") from None
 
 
 def misbehaviour(texts: Sequence[str]) -> Callable[..., SmtpServer]:

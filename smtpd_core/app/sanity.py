@@ -10,13 +10,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from smtpd_core.accounts import ntlm
 from smtpd_core.accounts.extras import ExtraMissing, needed
 from smtpd_core.app import ways
 from smtpd_core.app.settings import Accounts, Listener, Settings
+from smtpd_core.app.surroundings import process, state, unreadable
 from smtpd_core.app.values import nearest
 from smtpd_core.app.ways import split
 from smtpd_core.wire.extensions import EXTENSIONS
@@ -251,12 +251,12 @@ def _certificates(settings: Settings) -> Iterator[Fault]:
             yield f"{key}.key", "given without its certificate"
         for name, path in (("certificate", certificate), ("key", private)):
             if path:
-                yield from ((f"{key}.{name}", reason) for reason in _unreadable(path))
+                yield from ((f"{key}.{name}", reason) for reason in unreadable(path, settings))
     more = [("tls.password_file", tls.password_file), ("tls.client_crl", tls.client_crl)]
     more += [(f"tls.host[{n}].password_file", host.password_file) for n, host in enumerate(tls.host, 1)]
     for name, path in more:
         if path:
-            yield from ((name, reason) for reason in _unreadable(path))
+            yield from ((name, reason) for reason in unreadable(path, settings))
     for n, host in enumerate(tls.host, 1):
         if not host.name:
             yield f"tls.host[{n}].name", "the name that clients ask for is missing"
@@ -280,7 +280,7 @@ def _domains(settings: Settings) -> Iterator[Fault]:
         if "accounts" in domain.users and not settings.accounts.store:
             yield f"{key}.users", '"accounts" needs [accounts] store'
         if domain.aliases_file:
-            yield from ((f"{key}.aliases_file", reason) for reason in _unreadable(domain.aliases_file))
+            yield from ((f"{key}.aliases_file", reason) for reason in unreadable(domain.aliases_file, settings))
         for alias, targets in domain.aliases.items():
             yield from ((f"{key}.aliases.{alias}", reason) for reason in map(bad_target, targets) if reason)
         if domain.catch_all and (reason := bad_target(domain.catch_all)):
@@ -319,12 +319,6 @@ def _relay(settings: Settings) -> Iterator[Fault]:
     yield from ways.faults(relay)
 
 
-def _unreadable(path: str) -> Iterable[str]:
-    if not os.path.isfile(path):
-        return [f"{path}: no such file"]
-    return [] if os.access(path, os.R_OK) else [f"{path}: not readable"]
-
-
 def _metrics(settings: Settings) -> Iterator[Fault]:
     bind = settings.metrics.bind
     if bind and (reason := bad_address(bind, port_zero=True)):
@@ -343,17 +337,6 @@ def _spool(settings: Settings) -> Iterator[Fault]:
         yield "spool.resend_window", "0 to 600 seconds; later copies are not remembered"
 
 
-def _state(settings: Settings) -> Iterator[Fault]:
-    path = Path(settings.state).absolute() if settings.state else Path("/")
-    if path.exists() and not path.is_dir():
-        yield "state", f"{path} is no directory"
-        return
-    while not path.exists():
-        path = path.parent
-    if settings.state and not os.access(path, os.W_OK | os.X_OK):
-        yield "state", f"{path} is not writable"
-
-
 _RULES: tuple[Callable[[Settings], Iterator[Fault]], ...] = (
     _names,
     _counts,
@@ -366,5 +349,6 @@ _RULES: tuple[Callable[[Settings], Iterator[Fault]], ...] = (
     _relay,
     _metrics,
     _spool,
-    _state,
+    state,
+    process,
 )

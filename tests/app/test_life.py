@@ -363,7 +363,7 @@ def test_two_servers_on_one_state_directory_are_refused(tmp_path: Path) -> None:
     [
         ("[[listener]]\nauth = 'offered'\n[accounts]\nstore = 'file:/no/such.toml'", "accounts.store: "),
         ("[[listener]]\n[tls]\ncertificate = '/etc/passwd'", "/etc/passwd"),
-        ("user = 'no-such-user'\n[[listener]]\nbind = '127.0.0.1:0'", "no-such-user"),
+        ("user = 'no-such-user'\n[[listener]]\nbind = '127.0.0.1:0'", "there is no user 'no-such-user'"),
     ],
 )
 def test_what_can_not_be_served_is_refused_with_the_reason(tmp_path: Path, config: str, said: str) -> None:
