@@ -71,7 +71,7 @@ def pid_file(path: str) -> Iterator[None]:
 def prepare_state(settings: Settings) -> Path:
     """The state directory, made where it is missing, and given to the user that the process will run as."""
     state = Path(settings.state).absolute()
-    fresh = not state.exists()
+    fresh = not os.path.exists(state)
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -95,7 +95,9 @@ def _overrides(environment: Mapping[str, str]) -> tuple[dict[tuple[str, ...], tu
     given: dict[tuple[str, ...], tuple[str, object]] = {}
     faults: list[str] = []
     for name, text in sorted(environment.items()):
-        if name in known:
+        if name in known and any("\ud800" <= c <= "\udfff" for c in text):
+            faults.append(f"environment: {name}: not UTF-8")
+        elif name in known:
             path, kind = known[name]
             given[path] = name, _from_text(text, kind)
         elif name.startswith(ENVIRONMENT):

@@ -29,14 +29,13 @@ def unreadable(path: str, settings: Settings) -> list[str]:
 
 def state(settings: Settings) -> Iterator[Fault]:
     path = Path(settings.state).absolute() if settings.state else Path("/")
-    if path.exists() and not path.is_dir():
-        yield "state", f"{path} is no directory"
-        return
     # A directory that is made becomes the user's; one that is there is left as it is.
-    permissions = Permissions(settings.user if path.exists() else "")
-    while not path.exists():
+    permissions = Permissions(settings.user if os.path.exists(path) else "")
+    while not os.path.exists(path):  # unlike Path.exists(), also for a name that no file can have
         path = path.parent
-    if settings.state and not permissions.allow(path, WRITE | ENTER):
+    if not os.path.isdir(path):
+        yield "state", f"{path} is no directory"
+    elif settings.state and not permissions.allow(path, WRITE | ENTER):
         yield "state", f"{path} is not writable{permissions.whose}"
 
 
@@ -49,10 +48,10 @@ def process(settings: Settings) -> Iterator[Fault]:
     for key, text, user in (("pid_file", settings.pid_file, ""), ("log.file", settings.log.file, settings.user)):
         path = Path(text).absolute()
         permissions = Permissions(user)
-        if text and path.is_dir():
+        if text and os.path.isdir(path):
             yield key, f"{path} is a directory"
-        elif text and not permissions.allow(path if path.exists() else path.parent, WRITE):
-            what = path if path.exists() or not path.parent.is_dir() else path.parent
+        elif text and not permissions.allow(path if os.path.exists(path) else path.parent, WRITE):
+            what = path if os.path.exists(path) or not os.path.isdir(path.parent) else path.parent
             yield key, f"{what} is not writable{permissions.whose}"
 
 

@@ -17,7 +17,6 @@ from certs.trouble import CertificateError
 from relay.hop import TlsLevel, TlsPolicy
 from relay.link import is_loopback
 from relay.relaying import Way
-from smtpd_core.app.load import BadSettings
 from smtpd_core.app.settings import Relay, Route
 from smtpd_core.wire.sasl.client import Credentials
 
@@ -60,7 +59,7 @@ def whole_relay(relay: Relay) -> Route:
 
 
 def ways(relay: Relay) -> dict[str, Way]:
-    """Raises BadSettings where a file can't be read."""
+    """Raises ValueError where a file can't be read."""
     found: dict[str, Way] = {}
     for key, destination, route in _routes(relay):
         way = _way(key, relay, route)
@@ -161,7 +160,7 @@ def _credentials(key: str, route: Route) -> Credentials | TokenFile | None:
             return source
         return Credentials(route.user, _first_line(path))
     except (OSError, ValueError) as error:
-        raise BadSettings([f"{key}: {path}: {error}"]) from None
+        raise ValueError(f"{key}: {path}: {error}") from None
 
 
 def _first_line(path: str) -> str:
@@ -173,7 +172,7 @@ def _pair(key: str, certificate: str, private: str) -> Pair | None:
     try:
         return read_pair(certificate, private) if certificate else None
     except (OSError, CertificateError) as error:
-        raise BadSettings([f"{key}.certificate: {error}"]) from None
+        raise ValueError(f"{key}.certificate: {error}") from None
 
 
 def _is_here(destination: str) -> bool:

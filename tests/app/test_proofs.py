@@ -129,20 +129,31 @@ def test_mail_for_a_smart_host_arrives_there_byte_for_byte(tmp_path: Path) -> No
     assert {number: [content] for number, content in promised.items()} == found
 
 
-def test_term_drains_what_is_under_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_term_under_load_loses_nothing(tmp_path: Path, processes: int) -> None:
+    """Every client that got its 250 finds its message, also one that was answered while the server stopped."""
+    daemon = in_processes(tmp_path, processes)
     shares = letters(2000)
     promised = Promised()
-    daemon = DaemonProcess(tmp_path / "state")
     daemon.start()
     with ThreadPoolExecutor(CLIENTS) as clients:
         for share in shares:
             clients.submit(send_all, daemon.address, share, promised)
         promised.wait_for(100)
         assert daemon.stop() == 0
-    assert len(promised) >= 100
+    assert 100 <= len(promised) < 2000
     with daemon:
         found = by_number(daemon.wait_for(len(promised)))
+        assert daemon.stop() == 0
     assert not promised.keys() - found.keys()
+    sent = {number: content for share in shares for number, content in share.items()}
+    assert all(contents == [sent[number]] for number, contents in found.items()), "each once, byte for byte"
+
+
+def in_processes(tmp_path: Path, processes: int) -> DaemonProcess:
+    config = tmp_path / "smtpd.toml"
+    config.write_text(f"threads = {{ processes = {processes} }}\n")
+    return DaemonProcess(tmp_path / "state", "--config", str(config))
 
 
 @pytest.mark.debian("strace")
@@ -221,18 +232,22 @@ def test_send_without_a_password_says_so() -> None:
     assert b"send: no password: set SMTPD_PASSWORD" in done.stderr and b"Traceback" not in done.stderr
 
 
-def test_two_receiving_processes_lose_and_double_nothing(tmp_path: Path) -> None:
-    config = tmp_path / "smtpd.toml"
-    config.write_text("[threads]\nprocesses = 2\n")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_reloads_under_load_send_no_session_away(tmp_path: Path, processes: int) -> None:
     shares = letters(400)
     promised = Promised()
-    with DaemonProcess(tmp_path / "state", "--config", str(config)) as daemon:
+    with in_processes(tmp_path, processes) as daemon:
         with ThreadPoolExecutor(CLIENTS) as clients:
             sending = [clients.submit(send_all, daemon.address, share, promised) for share in shares]
-            daemon.signal(signal.SIGHUP)
-            for one in sending:
-                one.result()
+            reloads = 0
+            while not all(one.done() for one in sending):
+                if daemon.log.read_text().count(" reloaded") == reloads:
+                    daemon.signal(signal.SIGHUP)
+                    reloads += 1
+                time.sleep(0.05)
         assert len(promised) == 400, "a reload sends no session away"
+        assert reloads >= 2
         found = by_number(daemon.wait_for(400))
         assert daemon.stop() == 0
+        assert "refused" not in daemon.log.read_text()
     assert {number: [content] for number, content in promised.items()} == found
