@@ -51,6 +51,8 @@ def test_a_reload_takes_over(case: Case, tmp_path: Path, place: Path) -> None:
 OTHER = {
     "threads.processes": 3,
     "threads.pin": True,
+    "limits.return_circles": False,
+    "relay.connections": 7,
     "listener.bind": "127.0.0.1:1",
     "metrics.bind": "127.0.0.1:2",
     "state": "elsewhere",
