@@ -164,7 +164,7 @@ CASES = (
     Case(
         "tls.clients",
         "ask",
-        lambda r: "EXTERNAL" in r.daemon.server._house.dialects[r.daemon.listeners[0].door.settings].mechanisms,
+        lambda r: "EXTERNAL" in r.daemon.server._house.offer.dialects[r.daemon.listeners[0].door.settings].mechanisms,
         False,
         True,
         (STAFF, OFFERED, ("tls.client_ca", "{place}/first.pem")),
@@ -236,6 +236,7 @@ CASES = (
         True,
         (STAFF, OFFERED),
     ),
+    Case("accounts.ntlm_version_1", True, lambda r: r.daemon.server.ntlm_version_1, False, True, (STAFF, OFFERED)),
     Case(
         "accounts.sender_rule",
         "enforce",

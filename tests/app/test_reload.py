@@ -59,6 +59,7 @@ OTHER = {
     "user": "nobody",
     "group": "nogroup",
     "pid_file": "pid",
+    "core_dumps": True,
 }
 
 
