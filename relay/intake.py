@@ -201,19 +201,25 @@ class Intake:
             if found.number < position.number:
                 count += self._import_whole(found)
                 continue
-            reading = self._current
-            if reading is None or reading.found.key != found.key:
-                reading = Reading.of(found)
-                if reading is None:
-                    break  # its header is not written yet
-            count += self._import(reading, position.offset if found.upto is None else found.upto)
-            if self._spool is not None and found.name == self._spool.name and found.upto is None:
+            reading = self._reading_of_live(found)
+            if reading is None:
+                break  # its header is not written yet
+            try:
+                count += self._import(reading, position.offset if found.upto is None else found.upto)
+            finally:
                 if reading is not self._current:
-                    self._forget_current()
-                    self._current = reading
-            else:
-                reading.close()
+                    reading.close()
         return count
+
+    def _reading_of_live(self, found: Found) -> Reading | None:
+        """Our own spool's last segment stays open; its file is the same after it became suspect."""
+        if self._current is not None and self._current.found.key == found.key:
+            return self._current
+        reading = Reading.of(found)
+        if reading is not None and self._spool is not None and found.name == self._spool.name and found.upto is None:
+            self._forget_current()
+            self._current = reading
+        return reading
 
     def _import_orphans(self, name: str, several: list[Found]) -> int:
         count = sum(self._import_whole(found) for found in several)

@@ -1,0 +1,105 @@
+"""Intake where the disk, the queue or the spool beside it is in trouble: nothing is left out, nothing leaks."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from relay.intake import Intake
+from relay.mail import Message, Stop
+from relay.queue_memory import MemoryQueue
+from relay.spool import Spool
+from tests.support.spooling import ENVELOPE, NOW, FaultyDisk, draft, kept, refused, to_one_maildir
+
+
+class Full(MemoryQueue):
+    """Takes nothing while it is full."""
+
+    is_full = False
+
+    def add(self, batch: Sequence[tuple[Message, Sequence[Stop]]], source: str, offset: int, now: float) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left")
+        super().add(batch, source, offset, now)
+
+
+class Scene:
+    """A spool with its intake, which other processes might share: it looks at the whole directory each time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk, self.queue, self.directory = FaultyDisk(), Full(), folder / "spool"
+        self.spool = Spool(self.directory, disk=self.disk)
+        self.intake = self.new_intake()
+
+    def new_intake(self) -> Intake:
+        return Intake(
+            self.directory, self.queue, to_one_maildir, spool=self.spool, alone=False, clock=lambda: NOW, pause=0
+        )
+
+    def keep(self, *ids: str) -> None:
+        for id in ids:
+            kept(self.spool.promise(draft(self.spool, id=id), ENVELOPE))
+
+    def fail_a_sync(self) -> None:
+        self.disk.faults["sync"] = [OSError(errno.EIO, "I/O error")]
+        refused(self.spool.promise(draft(self.spool, id="BAD"), ENVELOPE))
+
+    @property
+    def queued(self) -> list[str]:
+        return sorted(one.message_id for one in self.queue.claim("maildir:m", 1000, NOW, 60))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    yield made
+    assert made.spool.stop(5)
+
+
+def _open_descriptors() -> set[str]:
+    return set(os.listdir("/dev/fd"))
+
+
+def test_a_segment_that_became_suspect_is_closed_once_and_nobody_elses_file_with_it(scene: Scene) -> None:
+    """It was closed at each look, and its number was that of whatever file or connection was opened since."""
+    scene.keep("M1")
+    assert scene.intake.import_all() == 1
+    scene.fail_a_sync()
+    assert scene.intake.import_all() == 0
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(64)]
+    try:
+        assert scene.intake.import_all() == 0
+        for one in others:
+            os.fstat(one)
+    finally:
+        for one in others:
+            os.close(one)
+    scene.keep("M2")
+    assert scene.intake.import_all() == 1
+    assert scene.queued == ["M1", "M2"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="the system does not list open descriptors")
+def test_a_queue_that_takes_nothing_for_long_costs_no_descriptors(scene: Scene) -> None:
+    """Each try left the segment open once more, until nobody could connect any longer."""
+    scene.keep("M1")
+    scene.queue.is_full = True
+    with pytest.raises(OSError):
+        scene.intake.import_all()
+    before = _open_descriptors()
+    for _ in range(20):
+        with pytest.raises(OSError):
+            scene.intake.import_all()
+    scene.fail_a_sync()  # and the same where the segment is suspect, and for an intake that never had it open
+    other = scene.new_intake()
+    for _ in range(20):
+        with pytest.raises(OSError):
+            other.import_all()
+    assert len(_open_descriptors() - before) <= 1
+    scene.queue.is_full = False
+    assert scene.intake.import_all() == 1
+    assert scene.queued == ["M1"]
