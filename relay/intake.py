@@ -151,10 +151,13 @@ class Intake:
 
     def import_new(self) -> int:
         """What this process's spool synced since the last time; everything where another segment has begun."""
-        spool, reading = self._spool, self._current
-        if not self._alone or spool is None or reading is None or reading.found.number != spool.position.number:
+        reading = self._current
+        if not self._alone or self._spool is None or reading is None:
             return self.import_all()
-        return self._import(reading, spool.position.offset)
+        position = self._spool.position  # once: an offset belongs to its own segment only
+        if reading.found.number != position.number:
+            return self.import_all()
+        return self._import(reading, position.offset)
 
     def import_all(self) -> int:
         """Everything that is promised in the directory. How many messages were imported; raises what the queue

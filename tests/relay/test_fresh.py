@@ -14,6 +14,7 @@ from relay.intake import Intake
 from relay.mail import Message, Stop
 from relay.queue_memory import MemoryQueue
 from relay.spool import Spool
+from relay.spool_files import Position
 from tests.support.spooling import ENVELOPE, NOW, draft, kept, to_one_maildir
 
 
@@ -108,3 +109,34 @@ def test_what_the_queue_did_not_take_is_read_again(tmp_path: Path) -> None:
     queue.fails = False
     assert scene.imported() == ["M1", "M2", "M3"]
     assert scene.spool.stop(5)
+
+
+def test_a_segment_that_ends_while_intake_looks_is_not_cut_at_the_next_ones_offset(tmp_path: Path) -> None:
+    """The number was of one segment and the offset of the next: a record in two was taken for a tail and lost."""
+
+    class Ending(Spool):
+        """Its segment ends, and the next one is synced up to some place, between two looks."""
+
+        ends, looks = False, 0
+
+        @property
+        def position(self) -> Position:
+            real = super().position
+            self.looks += 1
+            return Position(real.number + 1, 700) if self.ends and self.looks > 1 else real
+
+    spool = Ending(tmp_path / "spool")
+    queue = MemoryQueue()
+    intake = Intake(tmp_path / "spool", queue, to_one_maildir, spool=spool, clock=lambda: NOW)
+    kept(spool.promise(draft(spool, id="M0"), ENVELOPE))
+    assert intake.import_new() == 1
+    spool.fresh = None  # it became too much, so that the segment is read
+    for id in ("M1", "M2", "M3"):
+        kept(spool.promise(draft(spool, os.urandom(400), id), ENVELOPE))
+    spool.looks, spool.ends = 0, True
+    intake.import_new()
+    spool.ends = False
+    intake.import_new()
+    assert sorted(one.message_id for one in queue.claim("maildir:m", 9, NOW, 60)) == ["M0", "M1", "M2", "M3"]
+    assert not (tmp_path / "aside").exists()
+    assert spool.stop(5)
