@@ -32,8 +32,8 @@ INLINE, IN_FILE = 0, 1  # kinds: the content follows, or is in the body file nam
 _BEFORE = 16 + _PREFIX.size
 _SMALLEST = _BEFORE + _HEAD.size + len(END)
 
-# A record may be as long as content in memory (256 KiB) plus an envelope of some ten thousand recipients. A length
-# beyond this is damage, and is not worth reading that far for.
+# A record may be as long as content in memory (256 KiB) plus an envelope of some ten thousand recipients. What would be
+# longer is not promised; so a length beyond this is damage, and is not worth reading that far for.
 MAX_RECORD = 16 << 20
 
 # How much is read at a time: a few hundred small records.
@@ -98,6 +98,11 @@ def lead(id: str, envelope: bytes, trace: bytes, size: int, content: bytes | Non
 def record_size(lead_bytes: bytes, content: bytes | None) -> int:
     """How long the whole record will be."""
     return 16 + len(lead_bytes) + (len(content) if content is not None else 0) + len(END)
+
+
+def is_too_long(lead_bytes: bytes, content: bytes | None) -> bool:
+    """Whether nobody would read this record back."""
+    return record_size(lead_bytes, content) > _BEFORE + MAX_RECORD + len(END)
 
 
 def parse(data: bytes, at: int, base: int) -> Record | str:

@@ -156,6 +156,11 @@ class Spool:
         # All that may raise comes before the key is in flight: later copies wait for it.
         packed = pack(envelope)
         lead = segment.lead(draft.id, packed, draft.trace, draft.size, content, key or segment.NO_KEY)
+        if segment.is_too_long(lead, content):
+            draft.close()
+            why = f"an envelope of {len(envelope.recipients)} recipients is too long; send several messages"
+            ticket.resolve(OSError(errno.EMSGSIZE, why))
+            return ticket
         durability = self._durability_of(envelope)
         if self._resends is not None and key and self._resends.is_known(key, draft.id, ticket):
             log.info("m-%s: sent again, and not kept: it is m-%s", draft.id, ticket.value or "one that is being kept")

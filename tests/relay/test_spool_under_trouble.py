@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from relay import segment
+from relay.envelope_form import pack
 from relay.intake import Intake
 from relay.queue_memory import MemoryQueue
 from relay.resends import Resends
 from relay.spool import Durability, Spool
 from smtpd_core.threads import Mailbox, Ticket
-from smtpd_core.wire.envelope import Envelope
+from smtpd_core.wire.envelope import Envelope, Recipient
 from tests.support.spooling import ENVELOPE, NOW, FaultyDisk, draft, imported, kept, refused, to_one_maildir
 
 LETTER = b"Message-ID: <1@example.test>\r\n\r\nhello\r\n"
@@ -132,3 +135,25 @@ def test_a_copy_of_a_message_that_could_not_be_packed_does_not_wait_for_it(tmp_p
         spool.promise(bad, broken)
     kept(spool.promise(draft(spool, LETTER, "M2"), ENVELOPE))
     assert spool.stop(5)
+
+
+def of_length(envelope: Envelope, length: int) -> Envelope:
+    """One more recipient, so that the packed envelope is so long."""
+    return replace(envelope, recipients=(*envelope.recipients, Recipient("a" * (length - len(pack(envelope)) - 3))))
+
+
+@pytest.mark.parametrize("too_much", [0, 1])
+def test_what_recovery_could_not_read_is_not_promised(too_much: int, tmp_path: Path) -> None:
+    """A record of 20 MB, of 40 000 recipients, got its 250; the next start cut it off as damage."""
+    spool = Spool(tmp_path / "spool", disk=FaultyDisk())
+    content = draft(spool, b"hello", "LONG")
+    frame = segment.record_size(segment.lead("LONG", b"", content.trace, content.size, b"hello"), b"hello")
+    longest = segment.MAX_RECORD + 28 - frame  # what is counted lies between 24 bytes and 4
+    ticket = spool.promise(content, of_length(ENVELOPE, longest + too_much))
+    if too_much:
+        assert refused(ticket).errno == errno.EMSGSIZE
+    else:
+        kept(ticket)
+    kept(spool.promise(draft(spool, id="M2"), ENVELOPE))
+    assert spool.stop(5)
+    assert sorted(imported(tmp_path / "spool")) == (["M2"] if too_much else ["LONG", "M2"])
