@@ -43,6 +43,8 @@ PUT_OFF = 200
 LOOK, LOOK_FAR = 1_000, 64_000
 # While a destination has more than it can take, seconds after which the others are asked for again.
 LOOK_AGAIN = 1.0
+# After the queue failed it is tried again so often.
+TRY_AGAIN = 5.0
 
 LOCAL = frozenset({"maildir", "mbox", "pipe", "refuse", "expand"})
 
@@ -91,6 +93,7 @@ class Dispatcher:
         self._clock = clock
         self._chance = chance
         self._letters: Mailbox[Letter | Wake] = Mailbox()
+        self._came_back: list[tuple[Parcel, list[Outcome]]] = []
         self._unsettled: list[Settlement] = []
         self._rounds: set[Round] = set()
         self._windows = Windows(lambda destination: self._terms_of(destination).concurrency)
@@ -141,7 +144,7 @@ class Dispatcher:
                 # The queue is down (disk full, say). What was to be settled is kept, and tried with the next letters.
                 log.exception("the dispatcher could not use the queue; it tries again")
                 self._is_stale = True
-                pause = 5.0
+                pause = TRY_AGAIN
         self._finish()
 
     def _finish(self) -> None:
@@ -184,6 +187,8 @@ class Dispatcher:
             moments.extend(self._starts[one] - now for one in self._backlog if self._starts.get(one, 0.0) > now)
             # Somebody else's mail may come due before these destinations have room again.
             moments.append(LOOK_AGAIN)
+        if self._came_back:
+            moments.append(TRY_AGAIN)
         if self._idle is not None:
             rest = self._idle.expire()
             if rest is not None:
@@ -319,7 +324,7 @@ class Dispatcher:
                 )
                 for stop in parcel.stops
             ]
-            self._unsettled.append(self._settling.settlement(parcel, outcomes, now))
+            self._came_back.append((parcel, outcomes))
         self._record(now)
 
     # Settling
@@ -332,13 +337,25 @@ class Dispatcher:
                     known.went_well()
                 continue
             self._hear(letter, now)
-            settlement = self._settling.settlement(letter.parcel, letter.outcomes, now)
+            self._came_back.append((letter.parcel, letter.outcomes))
+        self._record(now)
+
+    def _make_final(self, now: float) -> None:
+        """What came back becomes settlements. The queue is asked for that; what it can't answer for waits."""
+        came_back, self._came_back = self._came_back, []
+        for parcel, outcomes in came_back:
+            try:
+                settlement = self._settling.settlement(parcel, outcomes, now)
+            except Exception as error:
+                log.error("d-%s: what came of it can't be settled yet: %s", parcel.message_id, error)
+                self._came_back.append((parcel, outcomes))
+                continue
             self._is_stale |= bool(settlement.new_mail)
             self._unsettled.append(settlement)
-        self._record(now)
 
     def _record(self, now: float) -> None:
         """Outcomes into the queue; what it can't take stays unsettled, and is tried with the next ones."""
+        self._make_final(now)
         if not self._unsettled:
             return
         kept = self._outstanding.settle(self._queue, self._unsettled, now)

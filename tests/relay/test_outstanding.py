@@ -24,8 +24,8 @@ class Measured(MemoryQueue):
         super().__init__()
         self.time = 0.0
         self.seconds = 0.0
-        self.fails = False
-        self.out = 0
+        self.fails = self.knows_nothing = False
+        self.out = self.settled = 0
         self.peaks: list[int] = []  # what was out at each settlement
 
     def claim(self, destination: str, room: int, now: float, lease: float) -> list[Parcel]:
@@ -39,7 +39,13 @@ class Measured(MemoryQueue):
         if self.fails:
             raise OSError("the disk is full")
         self.out -= len(settlements)
+        self.settled += len(settlements)
         return super().settle_all(settlements, now)
+
+    def last_tried(self, message_id: str, number: int) -> float:
+        if self.knows_nothing:
+            raise OSError("I/O error")
+        return super().last_tried(message_id, number)
 
 
 class Taking:
@@ -66,11 +72,13 @@ class Scene:
         )
         self._number = 0
 
-    def put(self, count: int, destination: str = "mx:d{}.test") -> None:
+    def put(self, count: int, destination: str = "mx:d{}.test", arrived: float = 0.0) -> None:
         for _ in range(count):
             self._number += 1
             ann = Recipient("ann@d.test")
-            message = Message(f"M{self._number}", Envelope("bob@here.test", (ann,)), b"", Body(1, b"x"))
+            message = Message(
+                f"M{self._number}", Envelope("bob@here.test", (ann,), arrived=arrived), b"", Body(1, b"x")
+            )
             self.queue.add([(message, [Stop(0, ann, destination.format(self._number % 100))])], "s", 1, self.clock.now)
 
     def step(self, *, expects: int = 1) -> None:
@@ -162,3 +170,42 @@ def test_what_was_put_off_while_the_queue_failed_is_settled_later() -> None:
     scene.dispatcher.step(scene.dispatcher.wait(0.5), scene.clock.now)
     assert scene.queue.out == 0
     assert (scene.queue.next_due() or 0.0) < scene.clock.now + 3600
+
+
+class Busy:
+    """Cannot take it just now."""
+
+    def deliver(self, parcel: Parcel, open_body: object, now: float) -> list[Outcome]:
+        return [
+            Outcome(one.number, Result.DEFERRED, 451, "4.2.0", "later", at=now, scope="message") for one in parcel.stops
+        ]
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+def test_what_came_back_while_the_queue_could_not_be_asked_is_settled_later() -> None:
+    """The letters at hand were lost: their couriers counted as at work and their mail as claimed until a restart."""
+    scene = Scene(Busy())
+    late = scene.clock.now - 5 * 3600  # so that it is time to tell of the delay, for which the queue is asked
+    scene.put(20, arrived=late)
+    scene.dispatcher.step([], scene.clock.now)
+    scene.queue.knows_nothing = True
+    scene.step(expects=20)
+    assert scene.queue.out == 20
+    assert scene.dispatcher.is_idle
+    scene.queue.knows_nothing = False
+    pause = scene.dispatcher.step([], scene.clock.now)
+    assert scene.queue.out == 0
+    assert pause is not None
+    assert scene.queue.settled == 20
+
+
+def test_what_could_not_be_asked_for_is_tried_again_though_nobody_else_comes() -> None:
+    scene = Scene(Busy())
+    scene.put(1, arrived=scene.clock.now - 5 * 3600)
+    scene.dispatcher.step([], scene.clock.now)
+    scene.queue.knows_nothing = True
+    pause = scene.dispatcher.step(scene.dispatcher.wait(10.0), scene.clock.now)
+    assert pause is not None
+    assert pause <= 5.0
