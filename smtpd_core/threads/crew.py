@@ -44,7 +44,14 @@ class Crew:
             self._started += 1
             thread = threading.Thread(target=self._work, name=f"{self.name}-{self._started}", daemon=True)
             self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The system has no thread left. Whoever ends a job takes this one, else the next submit() tries again.
+            log.error("crew %s: %s; the job waits", self.name, error)
+            with self._changed:
+                self._threads.discard(thread)
+                self._changed.notify_all()
         return True
 
     def stop(self, timeout: float | None = None) -> bool:

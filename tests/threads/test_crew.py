@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -79,3 +80,23 @@ def test_stop_drops_what_was_not_begun_and_tells_whether_the_rest_ended_in_time(
 def test_a_crew_of_nobody_is_refused() -> None:
     with pytest.raises(ValueError):
         Crew("test", 0)
+
+
+def test_a_job_for_which_no_thread_could_be_started_waits_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The crew counted the thread that never ran for good, and had less room for each."""
+    crew = Crew("test", 2)
+    ran: Mailbox[str] = Mailbox()
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        for job in ("one", "two", "three"):
+            assert crew.submit(partial(ran.put, job))
+    assert crew.submit(partial(ran.put, "four"))
+    heard: list[str] = []
+    while len(heard) < 4 and (more := ran.wait(10)):
+        heard += more
+    assert sorted(heard) == ["four", "one", "three", "two"]
+    assert crew.stop(10)
