@@ -20,6 +20,7 @@ from relay.disk import Disk
 from relay.envelope_form import unpack
 from relay.fresh import Fresh
 from relay.mail import Body, Message, Stop
+from relay.other_disk import move
 from relay.queue import Queue
 from relay.resends import Resends
 from relay.segment_reading import Reading
@@ -380,7 +381,7 @@ class Intake:
             self._disk.remove(found.path)  # its process died while it began it
             return
         path = self._aside_path(os.path.basename(found.path))
-        self._disk.rename(found.path, path)
+        move(self._disk, found.path, path)
         self._disk.sync_directory(self.aside)
         self._damaged.discard(found.key)
         log.error("intake: segment %s is kept as %s: %s", found.path, path, why)

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from relay.disk import Disk
 from relay.mail import Message
+from relay.other_disk import link, move, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class QueueBodies:
         for message in messages:
             if message.body.path:
                 try:
-                    self._disk.link(message.body.path, self.path_of(message.id))
+                    link(self._disk, message.body.path, self.path_of(message.id))
                 except FileExistsError:
                     pass  # a crash came between the link and the row
                 linked = True
@@ -80,7 +81,7 @@ class QueueBodies:
         if not files:
             return
         for file in files:
-            self._disk.rename(self.path_of(file), self._aside_path(file, "body"))
+            move(self._disk, self.path_of(file), self._aside_path(file, "body"))
         self._disk.sync_directory(self._aside)
         log.error("queue: it is new, and no message names %d bodies: they are kept in %s", len(files), self._aside)
 
@@ -92,7 +93,7 @@ class QueueBodies:
                 self._write(path, bytes(part))
         if has_file and os.path.exists(self.path_of(id)):
             try:
-                self._disk.link(self.path_of(id), self._aside_path(id, "body"))
+                link(self._disk, self.path_of(id), self._aside_path(id, "body"))
             except FileExistsError:
                 pass  # a crash came between the link and the end of the transaction
         self._disk.sync_directory(self._aside)
@@ -100,8 +101,7 @@ class QueueBodies:
     def _write(self, path: str, data: bytes) -> None:
         descriptor = self._disk.create(path)
         try:
-            while data:
-                data = data[self._disk.append(descriptor, [data]) :]
+            write_whole(self._disk, descriptor, data)
             self._disk.sync(descriptor)
         finally:
             self._disk.close(descriptor)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from relay.disk import Disk
 from relay.intake import Intake
 from relay.mail import Message, Stop
 from relay.queue_memory import MemoryQueue
+from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
 from tests.support.spooling import ENVELOPE, NOW, FaultyDisk, draft, kept, refused, to_one_maildir
 
@@ -103,3 +105,82 @@ def test_a_queue_that_takes_nothing_for_long_costs_no_descriptors(scene: Scene) 
     scene.queue.is_full = False
     assert scene.intake.import_all() == 1
     assert scene.queued == ["M1"]
+
+
+class TwoDisks(Disk):
+    """A link or a name reaches only within `here`, the spool's directory, and without it."""
+
+    def __init__(self, here: Path) -> None:
+        self._here = here
+
+    def _check(self, source: int | str, path: str) -> None:
+        if isinstance(source, str) and Path(source).is_relative_to(self._here) != Path(path).is_relative_to(self._here):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def link(self, source: int | str, path: str) -> None:
+        self._check(source, path)
+        super().link(source, path)
+
+    def rename(self, source: str, path: str) -> None:
+        self._check(source, path)
+        super().rename(source, path)
+
+
+def test_a_spool_on_another_disk_is_imported_all_the_same(tmp_path: Path) -> None:
+    """One large message held up all that came after it for ever."""
+    place = tmp_path / "spool"
+    disk = TwoDisks(place)
+    spool = Spool(place)
+    kept(spool.promise(draft(spool, b"x" * 300_000, "LARGE"), ENVELOPE))
+    kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
+    assert spool.stop(5)
+    queue = SqliteQueue(tmp_path / "queue.db", disk=disk)
+    assert Intake(place, queue, to_one_maildir, disk=disk, clock=lambda: NOW).import_all() == 2
+    with queue.open_body("LARGE") as body:
+        assert body.read() == b"x" * 300_000
+    assert sorted(os.listdir(tmp_path / "bodies")) == ["LARGE"]
+    assert os.listdir(place / "bodies") == []
+    queue.close()
+
+
+def test_a_copy_to_another_disk_that_is_full_leaves_nothing_half(tmp_path: Path) -> None:
+    class Small(TwoDisks):
+        room = 100_000
+
+        def append(self, descriptor: int, pieces: Sequence[bytes]) -> int:
+            if self.room <= 0:
+                raise OSError(errno.ENOSPC, "No space left")
+            written = super().append(descriptor, [b"".join(pieces)[: self.room]])
+            self.room -= written
+            return written
+
+    place = tmp_path / "spool"
+    disk = Small(place)
+    spool = Spool(place)
+    kept(spool.promise(draft(spool, b"x" * 300_000, "LARGE"), ENVELOPE))
+    assert spool.stop(5)
+    queue = SqliteQueue(tmp_path / "queue.db", disk=disk)
+    intake = Intake(place, queue, to_one_maildir, disk=disk, clock=lambda: NOW)
+    with pytest.raises(OSError):
+        intake.import_all()
+    assert os.listdir(tmp_path / "bodies") == []
+    disk.room = 1 << 20
+    assert intake.import_all() == 1
+    with queue.open_body("LARGE") as body:
+        assert len(body.read()) == 300_000
+    queue.close()
+
+
+def test_a_damaged_segment_on_another_disk_is_kept_aside_all_the_same(tmp_path: Path) -> None:
+    place = tmp_path / "spool"
+    spool = Spool(place)
+    for id in ("M1", "M2", "M3"):
+        kept(spool.promise(draft(spool, b"content of " + id.encode(), id), ENVELOPE))
+    assert spool.stop(5)
+    (file,) = place.glob("*.seg")
+    damaged = file.read_bytes().replace(b"content of M2", b"CONTENT OF M2")
+    file.write_bytes(damaged)
+    queue = MemoryQueue()
+    assert Intake(place, queue, to_one_maildir, disk=TwoDisks(place), clock=lambda: NOW).import_all() == 2
+    assert (tmp_path / "aside" / file.name).read_bytes() == damaged
+    assert not file.exists()

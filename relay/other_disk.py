@@ -1,0 +1,55 @@
+"""Files that may have to go to another disk, where neither a link nor a new name reaches: spool/ or aside/ may be one.
+
+Rule: a copy has another name until it is whole and synced, so whoever finds the name finds the whole file.
+Thread: any; two never make the same name.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from relay.disk import Disk
+
+
+def link(disk: Disk, source: str, path: str) -> None:
+    """Give the file another name, or a copy where that is on another disk. FileExistsError where the name is taken."""
+    try:
+        disk.link(source, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(disk, source, path)
+
+
+def move(disk: Disk, source: str, path: str) -> None:
+    """The file has this name from now on. The caller syncs the directory."""
+    try:
+        disk.rename(source, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(disk, source, path)
+        disk.remove(source)
+
+
+def _copy(disk: Disk, source: str, path: str) -> None:
+    part = f"{path}.part"
+    disk.remove(part)
+    descriptor = disk.create(part)
+    try:
+        with open(source, "rb") as file:
+            while piece := file.read(1 << 20):
+                write_whole(disk, descriptor, piece)
+        disk.sync(descriptor)
+        disk.rename(part, path)
+    except OSError:
+        disk.remove(part)
+        raise
+    finally:
+        disk.close(descriptor)
+
+
+def write_whole(disk: Disk, descriptor: int, data: bytes) -> None:
+    """All of it, however little the disk takes at a time."""
+    while data:
+        data = data[disk.append(descriptor, [data]) :]
