@@ -226,7 +226,7 @@ class Intake:
         return reading
 
     def _import_orphans(self, name: str, several: list[Found]) -> int:
-        count = sum(self._import_whole(found) for found in several)
+        count = sum(self._import_whole(found, is_promised=found is not several[-1]) for found in several)
         # Bodies that were linked, but whose record was never synced: nobody was promised anything.
         prefix = f"{name}-"
         bodies = os.path.join(self.directory, "bodies")
@@ -236,8 +236,9 @@ class Intake:
                 self._disk.remove(os.path.join(bodies, file))
         return count
 
-    def _import_whole(self, found: Found) -> int:
-        """A complete segment: import the rest of it, then away with it."""
+    def _import_whole(self, found: Found, *, is_promised: bool = True) -> int:
+        """A complete segment: import the rest of it, then away with it. `is_promised`: another one was begun after it,
+        so all of it was synced."""
         if self._current is not None and self._current.found.key == found.key:
             self._forget_current()
         reading = Reading.of(found)
@@ -245,7 +246,8 @@ class Intake:
             self._set_segment_aside(found, "it has no readable header and no record")
             return 0
         try:
-            count = self._import(reading, reading.size if found.upto is None else min(found.upto, reading.size))
+            stop = reading.size if found.upto is None else min(found.upto, reading.size)
+            count = self._import(reading, stop, is_promised=is_promised or found.upto is not None)
         finally:
             reading.close()
         if found.key in self._damaged:
@@ -263,14 +265,16 @@ class Intake:
             self._current.close()
             self._current = None
 
-    def _import(self, reading: Reading, stop: int) -> int:
-        """Records up to `stop` that are not in the queue yet, in batches."""
+    def _import(self, reading: Reading, stop: int, *, is_promised: bool = True) -> int:
+        """Records up to `stop` that are not in the queue yet, in batches. Where all of them were promised, an end that
+        can't be read is damage."""
         key = reading.found.key
         start = self._offsets.get(key)
         if start is None:
             start = self._queue.offset(key) or segment.HEADER_SIZE
+            self._look_back(reading, start)
         count = 0
-        for batch, end in self._batches(reading, start, stop):
+        for batch, end in self._batches(reading, start, stop, is_promised):
             messages = [one for record in batch if (one := self._message(reading, record)) is not None]
             if messages or end < stop:
                 self._queue.add(messages, key, end, self._clock())
@@ -283,14 +287,21 @@ class Intake:
                 self._imported()
         return count
 
-    def _batches(self, reading: Reading, start: int, stop: int) -> Iterator[tuple[list[segment.Record], int]]:
+    def _look_back(self, reading: Reading, upto: int) -> None:
+        """What an earlier intake imported of it: where it found damage, the segment is still to be kept."""
+        if any(isinstance(one, segment.Damage) for one in reading.scan(segment.HEADER_SIZE, upto)):
+            self._damaged.add(reading.found.key)
+
+    def _batches(
+        self, reading: Reading, start: int, stop: int, is_promised: bool
+    ) -> Iterator[tuple[list[segment.Record], int]]:
         batch: list[segment.Record] = []
         size = 0
         end = start
         for one in self._records(reading, start, stop):
             end = one.end
             if isinstance(one, segment.Damage):
-                self._note_damage(reading, one)
+                self._note_damage(reading, one, is_promised)
                 continue
             batch.append(one)
             size += one.end - one.start
@@ -307,10 +318,10 @@ class Intake:
         if self._spool is not None and self._spool.fresh is not None and found.name == self._spool.name:
             fresh = [one for one in self._spool.fresh.take(found.number) if one.start >= start]
         if fresh:
-            yield from segment.scan(reading.pread, reading.mark, start, fresh[0].start)
+            yield from reading.scan(start, fresh[0].start)
             yield from fresh
             start = fresh[-1].end
-        yield from segment.scan(reading.pread, reading.mark, start, stop)
+        yield from reading.scan(start, stop)
 
     def _message(self, reading: Reading, record: segment.Record) -> tuple[Message, Sequence[Stop]] | None:
         """The record as a message with its stops; None where it had to be set aside."""
@@ -346,9 +357,9 @@ class Intake:
 
     # What can't be read.
 
-    def _note_damage(self, reading: Reading, damage: segment.Damage) -> None:
+    def _note_damage(self, reading: Reading, damage: segment.Damage, is_promised: bool) -> None:
         found = reading.found
-        if not damage.is_tail:
+        if is_promised or not damage.is_tail:
             self._damaged.add(found.key)
             log.error(
                 "intake: bytes %d to %d of %s are damaged (%s); what is good behind them is imported",

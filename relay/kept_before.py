@@ -62,7 +62,7 @@ def _keys_in(found: Found, position: Position | None, since: float, disk: Disk) 
             reading.sync(disk)
         elif found.number == position.number:
             stop = position.offset
-        for one in segment.scan(reading.pread, reading.mark, segment.HEADER_SIZE, stop):
+        for one in reading.scan(segment.HEADER_SIZE, stop):
             if isinstance(one, segment.Record) and one.resend_key != segment.NO_KEY:
                 try:
                     arrived = unpack(one.envelope).arrived

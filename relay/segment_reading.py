@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 
 from relay import segment
 from relay.disk import Disk
@@ -54,6 +55,10 @@ class Reading:
                 return b"".join(self.pread(min(4096, length - done), offset + done) for done in range(0, length, 4096))
             log.error("intake: %s at %d: %s", self.found.path, offset, error)
             return bytes(max(0, min(length, self.size - offset)))
+
+    def scan(self, start: int, stop: int) -> Iterator[segment.Record | segment.Damage]:
+        """Its records and its damage in [start, stop)."""
+        return segment.scan(self.pread, self.mark, start, stop)
 
     def sync(self, disk: Disk) -> None:
         """All that can be read of it is on disk when this returns."""

@@ -38,7 +38,7 @@ def _faults(folder: str, found: Found, live_end: int | None) -> Iterator[Fault]:
         return
     try:
         stop = next(one for one in (live_end, found.upto, reading.size) if one is not None)
-        for one in segment.scan(reading.pread, reading.mark, segment.HEADER_SIZE, stop):
+        for one in reading.scan(segment.HEADER_SIZE, stop):
             if isinstance(one, segment.Damage):
                 what = "were never promised" if one.is_tail and live_end is None else "are damaged"
                 yield Fault(f"{found.path}: bytes {one.start} to {one.end} {what} ({one.why})")

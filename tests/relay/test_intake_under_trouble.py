@@ -184,3 +184,36 @@ def test_a_damaged_segment_on_another_disk_is_kept_aside_all_the_same(tmp_path: 
     assert Intake(place, queue, to_one_maildir, disk=TwoDisks(place), clock=lambda: NOW).import_all() == 2
     assert (tmp_path / "aside" / file.name).read_bytes() == damaged
     assert not file.exists()
+
+
+def _damage(place: Path, id: str) -> bytes:
+    (file,) = place.glob("*.seg")
+    with file.open("r+b") as open_file:
+        data = open_file.read().replace(f"content of {id}".encode(), f"CONTENT OF {id}".encode())
+        open_file.seek(0)
+        open_file.write(data)
+    return data
+
+
+@pytest.mark.parametrize("id", ["M2", "M3"])
+def test_a_damaged_segment_is_kept_whoever_imported_its_beginning(id: str, scene: Scene) -> None:
+    """An intake that began behind the damage removed the segment, and with it what could not be read."""
+    for one in ("M1", "M2", "M3"):
+        kept(scene.spool.promise(draft(scene.spool, b"content of " + one.encode(), one), ENVELOPE))
+    data = _damage(scene.directory, id)
+    scene.spool.fresh = None
+    assert scene.intake.import_all() == 2
+    assert scene.spool.stop(5)
+    assert scene.new_intake().import_all() == 0
+    (aside,) = (scene.directory.parent / "aside").iterdir()
+    assert aside.read_bytes() == data
+
+
+def test_the_end_of_what_was_promised_is_not_said_to_be_a_tail(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.keep("M1")
+    kept(scene.spool.promise(draft(scene.spool, b"content of M2", "M2"), ENVELOPE))
+    _damage(scene.directory, "M2")
+    scene.spool.fresh = None
+    assert scene.intake.import_all() == 1
+    assert "are damaged (wrong checksum)" in caplog.text
+    assert "never promised" not in caplog.text
