@@ -60,7 +60,7 @@ def carry(round: Round, agent: Agent, queue: Queue, letters: Post, clock: Callab
             letters.put(Letter(round, parcel, late))
             continue
         try:
-            outcomes = agent.deliver(parcel, partial(queue.open_body, parcel.message_id), now)
+            outcomes = _one_each(parcel, agent.deliver(parcel, partial(queue.open_body, parcel.message_id), now), now)
         except (Exception, SystemExit) as error:
             # A mistake of ours or of the disk: the mail is tried again, and the log says what it was.
             log.exception("d-%s: delivery to %s failed", parcel.message_id, parcel.destination)
@@ -69,11 +69,13 @@ def carry(round: Round, agent: Agent, queue: Queue, letters: Post, clock: Callab
                 Outcome(stop.number, Result.DEFERRED, 0, "4.3.0", text, at=now, scope="message")
                 for stop in parcel.stops
             ]
-        letters.put(Letter(round, parcel, _one_each(parcel, outcomes, now), max(0.0, clock() - now)))
+        letters.put(Letter(round, parcel, outcomes, max(0.0, clock() - now)))
 
 
 def _one_each(parcel: Parcel, outcomes: list[Outcome], now: float) -> list[Outcome]:
-    """One outcome for each recipient that was asked about: an agent's slip leaves nobody claimed for good."""
+    """One outcome for each recipient that was asked about, of which the queue can keep all: an agent's slip leaves
+    nobody claimed for good."""
+    outcomes = [_sound(parcel, one, now) for one in outcomes]
     if [one.number for one in outcomes] == [stop.number for stop in parcel.stops]:
         return outcomes
     told = {one.number: one for one in reversed(outcomes)}
@@ -86,6 +88,18 @@ def _one_each(parcel: Parcel, outcomes: list[Outcome], now: float) -> list[Outco
     for number in missing:
         told[number] = Outcome(number, Result.DEFERRED, 0, "4.3.0", text, at=now, scope="message")
     return [told[stop.number] for stop in parcel.stops]
+
+
+def _sound(parcel: Parcel, one: Outcome, now: float) -> Outcome:
+    """What an agent of somebody else's making said, without what is no number or no text."""
+    numbers = (one.code, one.at, one.next_attempt)
+    texts = (one.enhanced, one.text, one.remote, one.scope, one.kind)
+    if all(isinstance(value, int | float) for value in numbers) and all(isinstance(value, str) for value in texts):
+        return one
+    log.error(
+        "d-%s: the agent for %s gave an outcome that can't be kept: %s", parcel.message_id, parcel.destination, one
+    )
+    return Outcome(one.number, Result(one.result), text="its agent did not say it in numbers and text", at=now)
 
 
 def _is_too_late(parcel: Parcel, now: float) -> bool:

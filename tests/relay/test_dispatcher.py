@@ -20,6 +20,7 @@ from relay.hop import Hop, Manners, TlsLevel
 from relay.idle import IdleConnections
 from relay.mail import Body, Envelope, Message, Outcome, Parcel, Recipient, Result, Settlement, Stop
 from relay.plan import Plan
+from relay.queue import Queue
 from relay.queue_memory import MemoryQueue
 from relay.retry import RetryPolicy
 from relay.terms import Terms
@@ -36,9 +37,9 @@ REFUSES = HELLO + "S: 550 5.1.1 no such user\nS: 503 nobody\nC: QUIT\nS: 221 bye
 class Scene:
     """A queue and its dispatcher, stepped by hand."""
 
-    def __init__(self, agents: Mapping[str, Agent], **more: object) -> None:
+    def __init__(self, agents: Mapping[str, Agent], queue: Queue | None = None, **more: object) -> None:
         self.clock = FakeClock()
-        self.queue = MemoryQueue()
+        self.queue: Queue = queue or MemoryQueue()
         self.told: list[tuple[str, str]] = []
         self.dispatcher = Dispatcher(
             self.queue,

@@ -14,6 +14,7 @@ from relay.agents.maildir import MaildirAgent
 from relay.dispatcher import Dispatcher
 from relay.idle import IdleConnections, IdleLimits
 from relay.mail import Outcome, Parcel, Result
+from relay.queue_sqlite import SqliteQueue
 from relay.retry import RetryPolicy
 from relay.terms import Terms
 from relay.window import Window
@@ -46,6 +47,14 @@ def strange_numbers(parcel: Parcel) -> list[Outcome]:
     return [Outcome(77, Result.RELAYED), Outcome(0, Result.RELAYED), Outcome(0, Result.RELAYED)]
 
 
+def nothing_at_all(parcel: Parcel) -> list[Outcome]:
+    return None  # type: ignore[return-value]
+
+
+def no_text(parcel: Parcel) -> list[Outcome]:
+    return [Outcome(0, Result.DEFERRED, 451, None), Outcome(1, Result.RELAYED, "250")]  # type: ignore[arg-type]
+
+
 def leaves(parcel: Parcel) -> list[Outcome]:
     raise SystemExit(1)
 
@@ -56,6 +65,8 @@ def leaves(parcel: Parcel) -> list[Outcome]:
         (no_outcome, ["deferred", "deferred"]),
         (strange_numbers, ["relayed", "deferred"]),
         (leaves, ["deferred", "deferred"]),
+        (nothing_at_all, ["deferred", "deferred"]),
+        (no_text, ["deferred", "relayed"]),
     ],
 )
 def test_an_agent_that_answers_wrongly_leaves_nobody_without_an_outcome(deliver: Deliver, expected: list[str]) -> None:
@@ -190,3 +201,13 @@ def test_greylisted_mail_is_let_in_at_the_second_try_however_long_the_waits_are(
         smtp.close()
     assert scene.told == [("bob@there.test", "deferred"), ("bob@there.test", "relayed")]
     assert scene.clock.now - start == 300
+
+
+def test_an_outcome_that_no_queue_could_keep_holds_up_nobody(tmp_path: Path) -> None:
+    """The queue took none of the settlements that came with it, ever again."""
+    queue = SqliteQueue(tmp_path / "queue.db")
+    scene = Scene({"mx": Odd(no_text)}, queue=queue)
+    scene.put("a@there.test", "b@there.test", sender="")
+    scene.run()
+    assert queue.next_due() == scene.clock.now + 300
+    queue.close()
