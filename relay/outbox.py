@@ -156,7 +156,9 @@ class Outbox:
         try:
             self._start_delivery(spool_directory, spool)
         except BaseException:
-            spool.stop(1.0)
+            # Whoever tries again, with this object or another, must find the queue free.
+            self._spool = spool
+            self.stop(1.0)
             raise
         self._spool, self._figures = spool, spool.figures
         abandon_in_children(self)

@@ -112,6 +112,20 @@ def test_a_second_process_only_spools_and_the_holder_delivers(tmp_path: Path) ->
     assert len(files(tmp_path / "mail")) == 3
 
 
+def test_a_start_that_failed_leaves_the_queue_to_the_next(tmp_path: Path) -> None:
+    """It kept the lock, so that the next outbox of the same program only spooled, for nobody."""
+    (tmp_path / "queue.sock").mkdir()
+    outbox = Outbox(tmp_path, stops=local(tmp_path / "mail").stops)
+    with pytest.raises(OSError):
+        outbox.start()
+    assert not outbox.delivers
+    (tmp_path / "queue.sock").rmdir()
+    with Outbox(tmp_path, stops=local(tmp_path / "mail").stops) as another:
+        assert another.delivers
+    with outbox:
+        assert outbox.delivers
+
+
 def test_mail_passes_from_outbox_to_this_server_byte_for_byte(tmp_path: Path) -> None:
     told = Told()
     taken: list[bytes] = []
