@@ -126,6 +126,7 @@ class SqliteReader:
         found = [
             Fault(f"database: {row[0]}") for row in self._db.execute("PRAGMA integrity_check(20)") if row[0] != "ok"
         ]
+        without_body: list[str] = []
         for id, size, has_file, packed, length in self._db.execute(sql.CHECK_MESSAGES):
             if looked is not None:
                 looked()
@@ -138,9 +139,12 @@ class SqliteReader:
                 path = self._path_of_body(id)
                 length = os.path.getsize(path) if os.path.exists(path) else None
             if length is None:
-                found.append(Fault(f"message {id}: its body is missing", id))
+                without_body.append(id)
             elif length != size:
                 found.append(Fault(f"message {id}: its content has {length} bytes instead of {size}", id))
+        # A message that was settled meanwhile took its body along.
+        still_here = self._db.execute(sql.KNOWN_IDS, (json.dumps(without_body),))
+        found += [Fault(f"message {row[0]}: its body is missing", row[0]) for row in still_here]
         found += [Fault(f"message {row[0]}: no recipient is left", row[0]) for row in self._db.execute(sql.CHECK_EMPTY)]
         lost = self._db.execute(sql.CHECK_LOST)
         return found + [Fault(f"a recipient of message number {row[0]}, which is gone") for row in lost]

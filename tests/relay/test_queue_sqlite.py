@@ -227,6 +227,26 @@ def test_whoever_shared_a_transaction_that_could_not_be_rolled_back_hears_of_it(
     queue.close()
 
 
+def test_a_message_that_is_settled_while_the_queue_is_checked_is_no_fault(tmp_path: Path) -> None:
+    """Its body went between two looks, and the check of a sound queue failed."""
+    queue = SqliteQueue(tmp_path / "queue.db")
+    for id in ("M1", "M2"):
+        (tmp_path / id).write_bytes(b"x" * 9)
+        queue.add([message(id, body=Body(9, None, str(tmp_path / id)))], "s", 1, NOW)
+
+    class Late(SqliteReader):
+        def _path_of_body(self, id: str) -> str:
+            queue.delete(["M1"])
+            return super()._path_of_body(id)
+
+    reader = Late(tmp_path / "queue.db")
+    assert reader.faults() == []
+    (tmp_path / "bodies" / "M2").unlink()
+    assert [one.id for one in reader.faults()] == ["M2"]
+    reader.close()
+    queue.close()
+
+
 def test_a_body_that_cant_be_removed_undoes_nothing_and_stops_nobody(tmp_path: Path) -> None:
     class Stuck(Disk):
         def remove(self, path: str) -> None:
