@@ -13,7 +13,8 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 
-from smtpd_core.app.sanity import bad_address
+from smtpd_core.app.sanity import bad_address, patience
+from smtpd_core.app.terminal import shown
 from smtpd_core.testing.conform import Finding, findings
 from smtpd_core.testing.probe import PATIENCE, Target, is_loopback
 from smtpd_core.wire.sasl.client import Credentials
@@ -31,7 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", default="", help="log in by PLAIN; the password comes from SMTPD_PASSWORD or the prompt"
     )
-    parser.add_argument("--timeout", type=float, default=PATIENCE, help="seconds for each reply, default %(default)s")
+    parser.add_argument(
+        "--timeout", type=patience, default=PATIENCE, help="seconds for each reply, default %(default)s"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a rule")
     parser.add_argument(
         "--i-own-this", action="store_true", help="the server is mine: needed for any address beyond loopback"
@@ -62,5 +65,5 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _row(finding: Finding) -> str:
-    tail = f"  ({finding.why})" if finding.why else ""
+    tail = f"  ({shown(finding.why)})" if finding.why else ""
     return f"{_WORDS[finding.passed]:12} RFC {finding.section:16} {finding.rule}{tail}"

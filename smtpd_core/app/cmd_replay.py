@@ -13,7 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from smtpd_core.app.sanity import bad_address
+from smtpd_core.app.sanity import bad_address, patience
+from smtpd_core.app.terminal import shown
 from smtpd_core.testing.probe import trusting
 from smtpd_core.testing.recorded import Recorded, recorded
 from smtpd_core.testing.replay import Played, replay
@@ -39,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         " input or the prompt",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a step")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each reply, default %(default)s")
+    parser.add_argument("--timeout", type=patience, default=10.0, help="seconds for each reply, default %(default)s")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
                 patience=options.timeout,
             ):
                 is_same &= played.is_same
-                print(_as_json(session, played) if options.json else _row(played), flush=True)
+                print(_as_json(session, played) if options.json else shown(_row(played)), flush=True)
     except OSError as error:
         print(f"replay: {options.server}: {error}", file=sys.stderr)
         return 1

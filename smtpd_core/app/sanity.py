@@ -7,6 +7,7 @@ Not here: types and spellings (values.py, tables.py).
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 import os
 import platform
@@ -17,7 +18,7 @@ from smtpd_core.accounts.extras import ExtraMissing, needed
 from smtpd_core.app import ways
 from smtpd_core.app.settings import Accounts, Listener, Settings
 from smtpd_core.app.surroundings import process, state, unreadable
-from smtpd_core.app.values import nearest
+from smtpd_core.app.values import LONGEST, nearest
 from smtpd_core.app.ways import split
 from smtpd_core.wire.extensions import EXTENSIONS
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS
@@ -223,6 +224,17 @@ def bad_address(text: str, *, port_zero: bool = False, every: bool = False) -> s
     if ":" in host:
         return f"{text!r}: an IPv6 address stands in brackets, as in [::1]:25"
     return "" if (every and host in ("", "*")) or is_host_name(host) else f"{host!r} is no host name or address"
+
+
+def patience(text: str) -> float:
+    """The seconds of an option --timeout."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r}: seconds above 0 are due")
+    return seconds
 
 
 def is_host_name(text: str) -> bool:

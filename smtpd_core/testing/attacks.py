@@ -163,7 +163,7 @@ def flood_of_errors(target: Target) -> bool:
 def too_much_content(target: Target) -> bool | None:
     """Content over the size that is announced is refused, whatever was declared (RFC 1870 6.3)."""
     with target.probe() as probe:
-        said = [one for one in probe.hello() if re.fullmatch(r"SIZE [1-9]\d*", one)]
+        said = [one for one in probe.hello() if re.fullmatch(r"SIZE [1-9][0-9]{0,18}", one)]
         limit = int(said[0].split()[1]) if said else 0
         if not 0 < limit <= _LARGEST:
             return None

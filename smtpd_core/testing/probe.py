@@ -10,6 +10,7 @@ import ipaddress
 import re
 import socket
 import ssl
+import time
 from base64 import b64encode
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from smtpd_core.wire.sasl.client import Credentials, Plain
 
 # How long a server may think about one reply.
 PATIENCE = 10.0
+
+# One reply. Far more than the longest EHLO; who says more would fill memory.
+MAX_REPLY = 64 * 1024
 
 
 class Broken(Exception):
@@ -84,27 +88,39 @@ class Probe:
             pass
 
     def reply(self) -> list[str]:
-        """The next reply's lines; none where the server closed. Broken where it says nothing."""
+        """The next reply's lines; none where the server closed. Broken where it is not over in time, or has no end."""
         lines: list[str] = []
-        while True:
-            line, found, rest = self._buffer.partition(b"\r\n")
-            if found:
-                self._buffer = rest
+        room = MAX_REPLY
+        until = time.monotonic() + self.target.patience
+        try:
+            while (line := self._line(until, room)) is not None:
                 lines.append(line.decode("utf-8", "replace"))
+                room -= len(line) + 2
                 if line[3:4] != b"-":
                     return lines
-                continue
+        finally:
+            self.socket.settimeout(self.target.patience)
+        if self._buffer or lines:
+            raise Broken(f"the connection ended within a reply: {self._buffer[:60]!r}")
+        return []
+
+    def _line(self, until: float, room: int) -> bytes | None:
+        """The next line, None where the connection ended before it."""
+        while b"\r\n" not in self._buffer:
+            if len(self._buffer) > room:
+                raise Broken(f"a reply of more than {MAX_REPLY} octets")
             try:
+                self.socket.settimeout(max(until - time.monotonic(), 0.001))
                 piece = self.socket.recv(65_536)
             except TimeoutError:
-                raise Broken(f"no reply within {self.socket.gettimeout():g} s") from None
+                raise Broken(f"no reply within {self.target.patience:g} s") from None
             except OSError:
                 piece = b""
             if not piece:
-                if self._buffer or lines:
-                    raise Broken(f"the connection ended within a reply: {self._buffer!r}")
-                return []
+                return None
             self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line
 
     def ask(self, line: str) -> list[str]:
         """Send a line; the reply to it."""
@@ -135,7 +151,7 @@ def expect(pattern: str, lines: list[str]) -> None:
     """Raises Broken where the reply does not begin as `pattern` (a regular expression) says."""
     said = lines[-1] if lines else "closed"
     if not re.match(pattern, said):
-        raise Broken(f"expected {pattern}, got {said}")
+        raise Broken(f"expected {pattern}, got {said[:200]}")
 
 
 def offers(keywords: list[str], extension: str) -> bool:

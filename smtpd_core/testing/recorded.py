@@ -18,8 +18,14 @@ _SESSION = re.compile(r"\bs-[0-9A-Za-z-]+")
 _CHUNK = re.compile(r"BDAT +(\d{1,9})(?: |$)", re.IGNORECASE)
 _MASKED = "****"
 
+# How a content was noted.
+_CONTENT = re.compile(r"(\d{1,12}) octets\b", re.ASCII)
+
 # Octets of a content of which nothing was recorded.
 _UNKNOWN = 40
+
+# A content is made in memory; a file that asks for more is wrong, or means harm.
+MAX_CONTENT = 256 * 1024 * 1024
 
 # Mechanisms that can be played with a name and a password; channel binding is left out.
 _BY_PASSWORD = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256")
@@ -119,14 +125,23 @@ def _steps(said: list[_Said]) -> Iterator[Step]:
             mechanism, at = login
             shown, octets = f"AUTH {mechanism}", b""
         elif line.side == "=":
-            count = int(line.text.split(" ")[0])
+            count = _count(line, _CONTENT.match(line.text))
             shown, octets, is_content = f"(content, {count} octets)", _text(count, whole_lines=True) + b".\r\n", True
         elif _MASKED in line.text:
             raise ValueError(f"line {line.number}: {line.text!r} is masked, and no log-in; it can't be played")
         else:
             chunk = _CHUNK.match(line.text)
             shown = line.text
-            octets = line.text.encode() + b"\r\n" + (_text(int(chunk[1])) if chunk else b"")
+            octets = line.text.encode() + b"\r\n" + (_text(_count(line, chunk)) if chunk else b"")
+
+
+def _count(line: _Said, octets: re.Match[str] | None) -> int:
+    """The octets of a content. ValueError where they are no number, or too many."""
+    if octets is None:
+        raise ValueError(f"line {line.number}: '-- content {line.text}': a number of octets is due")
+    if int(octets[1]) > MAX_CONTENT:
+        raise ValueError(f"line {line.number}: {octets[1]} octets of content; at most {MAX_CONTENT} can be played")
+    return int(octets[1])
 
 
 def _with_content(step: Step) -> Iterator[Step]:
@@ -161,11 +176,11 @@ def _login(said: list[_Said], at: int) -> tuple[str, int] | None:
 
 def _text(count: int, *, whole_lines: bool = False) -> bytes:
     """So many octets of text in short lines, with a subject where it fits; with `whole_lines` a last CRLF too."""
-    text = b"Subject: replayed\r\n\r\n" if count >= 23 else b""
-    left = count - len(text)
-    while left > 1:
-        size = min(72, left)
-        size -= left - size == 1
-        text += b"x" * (size - 2) + b"\r\n"
-        left -= size
-    return text + b"x" * (left if not whole_lines else 0)
+    subject = b"Subject: replayed\r\n\r\n" if count >= 23 else b""
+    full, rest = divmod(count - len(subject), 72)
+    text = subject + (b"x" * 70 + b"\r\n") * full
+    if rest > 1:
+        return text + b"x" * (rest - 2) + b"\r\n"
+    if rest and full:
+        return text[:-2] + b"x\r\n"
+    return text + b"x" * (rest if not whole_lines else 0)

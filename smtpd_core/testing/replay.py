@@ -18,6 +18,9 @@ from smtpd_core.testing.probe import PATIENCE, Broken, Probe, Target, is_loopbac
 from smtpd_core.testing.recorded import Recorded, Step
 from smtpd_core.wire.sasl.client import CLEAR_TEXT, Credentials, SaslError, mechanism
 
+# Challenges in one log-in. No mechanism has more than three.
+_ROUNDS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Played:
@@ -97,7 +100,7 @@ def _log_in(probe: Probe, name: str, credentials: Credentials | None) -> str:
     player = mechanism(name, credentials)
     first = player.first()
     probe.send(f"AUTH {name}".encode() + (b"" if first is None else b" " + (base64.b64encode(first) or b"=")) + b"\r\n")
-    while True:
+    for _ in range(_ROUNDS):
         line = next(_replies(probe, 1))
         if not line.startswith("334"):
             return line
@@ -106,3 +109,4 @@ def _log_in(probe: Probe, name: str, credentials: Credentials | None) -> str:
         except binascii.Error:
             raise _Ends(f"the challenge is not base64: {line[:60]}") from None
         probe.send(base64.b64encode(player.respond(challenge)) + b"\r\n")
+    raise _Ends(f"{_ROUNDS} challenges, and the log-in goes on")

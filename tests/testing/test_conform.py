@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -18,7 +19,7 @@ from aiosmtpd.controller import Controller
 from certs.files import write_pair
 from smtpd_core.app.cli import main
 from smtpd_core.testing import TestServer
-from smtpd_core.testing.attacks import ATTACKS, Attack
+from smtpd_core.testing.attacks import ATTACKS, Attack, too_much_content
 from smtpd_core.testing.certificates import Certificates
 from smtpd_core.testing.conform import Finding, findings, play
 from smtpd_core.testing.probe import Broken, Target
@@ -26,6 +27,7 @@ from smtpd_core.testing.rules import RULES, Rule
 from smtpd_core.wire.sasl.client import Credentials
 from tests.support.meddler import Meddler
 from tests.support.naive import FAULTS, Naive
+from tests.support.peer import ScriptedPeer
 from tests.support.postfix import Postfix
 
 SIZE = 200_000
@@ -243,3 +245,41 @@ def test_a_port_where_nobody_answers_is_one_finding() -> None:
         silent.bind(("127.0.0.1", 0))
         found = list(findings(Target("127.0.0.1", silent.getsockname()[1])))
     assert [one.passed for one in found] == [False]
+
+
+# Servers that mean harm
+
+
+ENDLESS = {
+    "a line": "-- say 220-" + "x" * 100_000 + "\n-- hang",
+    "lines": "S: 220-x\n" * 20_000 + "-- hang",
+    "octets now and then": "-- drip 2",
+}
+
+
+@pytest.mark.parametrize("script", ENDLESS.values(), ids=ENDLESS)
+def test_a_reply_that_never_ends_is_not_waited_for(script: str) -> None:
+    """Each octet began the wait anew, and all of them were kept."""
+    with ScriptedPeer(script) as peer:
+        [found] = findings(Target("127.0.0.1", peer.port, patience=0.5))
+    assert found.passed is False
+    assert re.match(r"a reply of more than 65536 octets|no reply within 0\.5 s", found.why)
+
+
+def test_what_a_server_says_does_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedPeer("-- say \\x1b]0;mine\\x07\\r\\n") as peer:
+        assert main(["conform", f"127.0.0.1:{peer.port}"]) == 1
+    assert "\\x1b]0;mine" in capsys.readouterr().out
+
+
+def test_a_size_of_a_thousand_digits_is_no_limit() -> None:
+    with ScriptedPeer(f"S: 220 x\nC: EHLO\nS: 250-x\nS: 250 SIZE {'9' * 5000}") as peer:
+        assert too_much_content(Target("127.0.0.1", peer.port)) is None
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
+@pytest.mark.parametrize("command", [["conform", "127.0.0.1:25"], ["replay", "session.txt"]], ids=lambda one: one[0])
+def test_a_time_that_is_none_is_a_wrong_call(command: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--timeout", text])
+    assert f"'{text}': seconds above 0 are due" in capsys.readouterr().err

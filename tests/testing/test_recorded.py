@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from smtpd_core.testing.recorded import recorded
@@ -105,3 +107,24 @@ def test_sessions_of_a_debug_log_are_told_apart_by_their_ids() -> None:
 def test_what_cannot_be_played_is_told_with_its_line(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         recorded(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["S: 354 go", "-- content some octets"], "line 2: '-- content some octets': a number of octets is due"),
+        (["S: 354 go", "-- content -5 octets"], "line 2: '-- content -5 octets': a number"),
+        (["S: 354 go", "-- content"], "line 2: '-- content ': a number"),
+        (["S: 354 go", "-- content 99999999999 octets"], "line 2: 99999999999 octets of content; at most 268435456"),
+        (["S: 250 x", "C: BDAT 999999999 LAST"], "line 2: 999999999 octets of content; at most 268435456"),
+    ],
+)
+def test_a_content_that_can_not_be_made_is_named_with_its_line(lines: list[str], why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        recorded(lines)
+
+
+def test_a_content_of_50_mib_is_made_at_once() -> None:
+    """It was made line by line, each time copied whole: an hour's work."""
+    [session] = recorded(["S: 354 go", "-- content 52428800 octets"])
+    assert len(session.steps[-1].octets) == 52_428_800 + len(b".\r\n")

@@ -177,3 +177,15 @@ def test_a_port_where_nobody_answers_is_told(tmp_path: Path, capsys: pytest.Capt
 def test_a_file_that_is_missing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "/nowhere/session.txt"]) == 2
     assert "/nowhere/session.txt" in capsys.readouterr().err
+
+
+def test_challenges_without_an_end_end_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SMTPD_PASSWORD", "secret")
+    path = tmp_path / "session.txt"
+    path.write_text("S: 220 x\nC: AUTH CRAM-MD5\nS: 334 ****\nC: ****\nS: 235 ok\n")
+    script = "S: 220 x\nC: AUTH\n" + "S: 334 PGFAYj4=\nC: \n" * 20
+    with ScriptedPeer(script) as peer:
+        assert main(["replay", "--user", "ann", "--server", f"127.0.0.1:{peer.port}", str(path)]) == 1
+    assert "8 challenges, and the log-in goes on" in capsys.readouterr().out
