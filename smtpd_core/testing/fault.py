@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 from smtpd_core.testing.certificates import checked
+from smtpd_core.testing.patterns import fits
 from smtpd_core.wire.replies import Reply
 
 HANDSHAKE = "HANDSHAKE"
 CONTENT = "CONTENT"
 
-# What a stage can be asked about. A pattern as in file names; case is ignored.
+# What a stage can be asked about, by patterns.
 KEYS = ("to", "sender", "user", "hello")
 
 # What a text may name, besides verbs that begin with X.
@@ -140,8 +140,7 @@ class Fault:
         if self.stage not in ("*", stage) or (stage == HANDSHAKE and not self.is_of_handshake):
             return False
         return all(
-            any(fnmatchcase(one, pattern.lower()) for one in facts.get(key, "").lower().split("\n"))
-            for key, pattern in self.where.items()
+            any(fits(pattern, one) for one in facts.get(key, "").split("\n")) for key, pattern in self.where.items()
         )
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from smtpd_core.testing.letter import Letter
+from smtpd_core.testing.patterns import fits
 from smtpd_core.threads import Condition
 
 # How long wait_for waits where the test does not say. Mail on loopback takes milliseconds.
@@ -18,7 +18,8 @@ PATIENCE = 5.0
 
 
 class Filter(NamedTuple):
-    """What a letter has to match; patterns as in file names (`*@example.test`), case ignored. None matches all."""
+    """What a letter has to match, by patterns (`*@example.test`). None matches all; a header that is missing is only
+    like ""."""
 
     to: str | None = None
     sender: str | None = None
@@ -29,12 +30,12 @@ class Filter(NamedTuple):
 
     def matches(self, letter: Letter) -> bool:
         return (
-            (self.to is None or any(_fits(self.to, one) for one in letter.recipients))
-            and (self.sender is None or _fits(self.sender, letter.sender))
-            and (self.subject is None or _fits(self.subject, letter.subject))
-            and (self.user is None or _fits(self.user, letter.envelope.origin.user))
-            and (self.hello is None or _fits(self.hello, letter.envelope.origin.hello))
-            and all(_fits(value, letter.header(name)) for name, value in (self.headers or {}).items())
+            (self.to is None or any(fits(self.to, one) for one in letter.recipients))
+            and (self.sender is None or fits(self.sender, letter.sender))
+            and (self.subject is None or fits(self.subject, letter.subject))
+            and (self.user is None or fits(self.user, letter.envelope.origin.user))
+            and (self.hello is None or fits(self.hello, letter.envelope.origin.hello))
+            and all(_has(letter, name, pattern) for name, pattern in (self.headers or {}).items())
         )
 
     def __str__(self) -> str:
@@ -42,8 +43,8 @@ class Filter(NamedTuple):
         return said or "anything"
 
 
-def _fits(pattern: str, value: str) -> bool:
-    return fnmatchcase(value.lower(), pattern.lower())
+def _has(letter: Letter, name: str, pattern: str) -> bool:
+    return fits(pattern, letter.header(name)) and (pattern == "" or letter.has(name))
 
 
 class Inbox:
@@ -100,8 +101,10 @@ class Inbox:
     ) -> Letter:
         """The `count`-th letter that matches, as soon as it is there.
 
-        Raises AssertionError, listing what did arrive, after `timeout` seconds.
+        Raises AssertionError, listing what did arrive, after `timeout` seconds. ValueError for a count below 1.
         """
+        if count < 1:
+            raise ValueError(f"count {count}: 1 or more is due; for none there is assert_none()")
         wanted = Filter(to, sender, subject, headers, user, hello)
         until = time.monotonic() + timeout
         with self._arrival:

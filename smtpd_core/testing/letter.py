@@ -61,6 +61,10 @@ class Letter:
             raw = next(value for key, value in self.email.raw_items() if key.lower() == name.lower())
             return " ".join(str(raw).split())
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a header, empty or not."""
+        return name in self.email
+
     @cached_property
     def text(self) -> str:
         """The plain text part with LF line ends, "" without one."""

@@ -44,6 +44,28 @@ def test_filters_match_patterns_whatever_the_case(wanted: dict[str, str]) -> Non
     assert len(inbox.filter(**wanted)) == 1  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("pattern", ["[Shop] Hello (1/2)?", "[shop] *", "[Shop]*", "*[Sho?]*"])
+def test_brackets_in_a_pattern_are_brackets(pattern: str) -> None:
+    """They were a set of characters, so that a subject was not found by itself."""
+    inbox = Inbox()
+    inbox.deliver(letter(subject="[Shop] Hello (1/2)?", to="ann@[192.0.2.1]"))
+    assert inbox.filter(subject=pattern, to="*@[192.0.2.1]")
+    assert not inbox.filter(to="*@[12]")
+
+
+def test_a_header_that_is_missing_fits_no_pattern() -> None:
+    inbox = Inbox()
+    inbox.deliver(letter())
+    assert not inbox.filter(headers={"List-Unsubscribe": "*"})
+    assert inbox.filter(headers={"List-Unsubscribe": ""})
+    assert inbox.filter(headers={"x-kind": "*"})
+
+
+def test_no_letter_is_not_waited_for() -> None:
+    with pytest.raises(ValueError, match=r"count 0: 1 or more is due; for none there is assert_none"):
+        Inbox().wait_for(count=0)
+
+
 def test_none_is_asserted_only_after_open_connections_are_handled() -> None:
     inbox = Inbox(settle=lambda timeout: inbox.deliver(letter(to="late@a.test")))
     inbox.assert_none(to="other@*")
