@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import inf
 
 from smtpd_core.testing.certificates import checked
 from smtpd_core.testing.patterns import fits
@@ -27,6 +28,14 @@ STAGES = (
     *("*", "CONNECT", CONTENT, "EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT"),
     *("HELP", "VRFY", "EXPN", "ETRN", "STARTTLS", HANDSHAKE, "AUTH"),
 )
+
+# What is not known yet at a stage, so that no pattern can be for it.
+_NOT_YET = {
+    "CONNECT": KEYS,
+    HANDSHAKE: ("to", "sender", "user"),
+    **dict.fromkeys(("EHLO", "HELO", "LHLO", "STARTTLS", "AUTH"), ("to", "sender")),
+    "MAIL": ("to",),
+}
 
 # What can go wrong at a single stage.
 _AT = {"hang_up": (CONTENT,), "drop": ("EHLO", "LHLO"), "certificate": (HANDSHAKE,)}
@@ -54,28 +63,44 @@ class Fault:
     times: int = 0  # 0 is always
     after: int = 0  # so many matches go by first
     seen: int = 0
+    is_said: bool = False  # what goes wrong; until then it is no fault
+
+    def __post_init__(self) -> None:
+        if unknown := [key for key in self.where if key in _NOT_YET.get(self.stage, ())]:
+            raise ValueError(f"at {self.stage} the server does not know {' and '.join(unknown)} yet: this never acts")
+
+    def __str__(self) -> str:
+        where = "".join(f" {key}={pattern}" for key, pattern in self.where.items())
+        return f"{self.stage}{where}" + ("" if self.is_said else " (which says not what goes wrong)")
+
+    @property
+    def has_acted(self) -> bool:
+        return self.seen > self.after
 
     def reply(self, code: int, text: str = "", *, enhanced: str = "", times: int = 0, after: int = 0) -> Fault:
         """Say this. 4xx and 5xx refuse (a 421 ends), 2xx and 3xx accept with other words (LF makes several lines)."""
         self._fits("reply")
+        _whole("reply", code)
         self.says = Reply(code, enhanced, text or ("Fault on purpose" if code >= 400 else "Ok"))
         return self._often(times, after)
 
     def send(self, raw: bytes, *, times: int = 0, after: int = 0) -> Fault:
         """Send these octets, whatever they are, instead of the reply. In a handshake, and close."""
+        if not isinstance(raw, bytes):
+            raise TypeError(f"send({raw!r}): octets are due, as in b'250 Ok\\r\\n'")
         self.raw = raw
         return self._often(times, after)
 
     def delay(self, seconds: float, *, times: int = 0, after: int = 0) -> Fault:
         """The reply comes so much later."""
         self._fits("delay")
-        self.wait = seconds
+        self.wait = _seconds("delay", seconds)
         return self._often(times, after)
 
     def read_late(self, seconds: float, *, times: int = 0, after: int = 0) -> Fault:
         """After the reply, read nothing for so long."""
         self._fits("read_late")
-        self.rest = seconds
+        self.rest = _seconds("read_late", seconds)
         return self._often(times, after)
 
     def split(self, *, times: int = 0, after: int = 0) -> Fault:
@@ -86,7 +111,7 @@ class Fault:
 
     def cut(self, octets: int = 0, *, times: int = 0, after: int = 0) -> Fault:
         """So many octets of the reply (or of what TLS says in its handshake), then close."""
-        self.cut_after = octets
+        self.cut_after = _whole("cut", octets)
         return self._often(times, after)
 
     def close(self, *, times: int = 0, after: int = 0) -> Fault:
@@ -96,7 +121,7 @@ class Fault:
     def hang_up(self, octets: int, *, times: int = 0, after: int = 0) -> Fault:
         """Close once so many octets of content have come. For the stage "content"."""
         self._fits("hang_up")
-        self.hang_up_after = octets
+        self.hang_up_after = _whole("hang_up", octets)
         return self._often(times, after)
 
     def stall(self, *, times: int = 0, after: int = 0) -> Fault:
@@ -132,16 +157,29 @@ class Fault:
         return bool(self.certificate_name or self.is_silent or self.cut_after is not None or self.raw is not None)
 
     def _often(self, times: int, after: int) -> Fault:
-        self.times = times or self.times
-        self.after = after or self.after
+        self.times = _whole("times", times) or self.times
+        self.after = _whole("after", after) or self.after
+        self.is_said = True
         return self
 
     def matches(self, stage: str, facts: Mapping[str, str]) -> bool:
-        if self.stage not in ("*", stage) or (stage == HANDSHAKE and not self.is_of_handshake):
+        if not self.is_said or self.stage not in ("*", stage) or (stage == HANDSHAKE and not self.is_of_handshake):
             return False
         return all(
             any(fits(pattern, one) for one in facts.get(key, "").split("\n")) for key, pattern in self.where.items()
         )
+
+
+def _whole(name: str, number: int) -> int:
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"{name} {number!r}: a whole number is due, 0 or more")
+    return number
+
+
+def _seconds(name: str, seconds: float) -> float:
+    if not isinstance(seconds, int | float) or not 0 <= seconds < inf:
+        raise ValueError(f"{name} {seconds!r}: seconds are due, 0 or more")
+    return seconds
 
 
 def unknown_stage(stage: str) -> str:

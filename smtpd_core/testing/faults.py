@@ -78,6 +78,12 @@ class Faults:
         with self._lock:
             return list(self._plan)
 
+    @property
+    def idle(self) -> list[Fault]:
+        """Those that have not acted: nothing matched them, or too seldom, or one before them was always first."""
+        with self._lock:
+            return [one for one in self._plan if not one.has_acted]
+
     def take(self, stage: str, facts: Mapping[str, str]) -> Fault | None:
         """The fault that acts now; counts it."""
         with self._lock:

@@ -123,9 +123,12 @@ def smtpd_session(request: pytest.FixtureRequest, smtpd_session_server: TestServ
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test's report has the dialogues of its servers, where a fixture failed too."""
+    """A failed test's report has the dialogues of its servers, and the faults that did not come into play; so it has
+    where a fixture failed."""
     report = yield
     if report.failed:
         for server in item.stash.get(_SERVERS, []):
             report.sections.append(("smtpd transcript", server.transcript or "no session"))
+            if idle := server.faults.idle:
+                report.sections.append(("smtpd faults that have not acted", "\n".join(map(str, idle))))
     return report

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from smtpd_core.testing import Fault, Faults
@@ -27,6 +29,9 @@ from smtpd_core.testing.fault_text import parse
         ("STARTTLS certificate expired", "certificate is for HANDSHAKE"),
         ("HANDSHAKE certificate old", "one of good, .*untrusted is due"),
         ("HANDSHAKE reply 454", "reply is nothing for HANDSHAKE; one of certificate, stall"),
+        ("CONNECT hello=x close", "at CONNECT the server does not know hello yet: this never acts"),
+        ("MAIL to=b@b.test reply 452", "at MAIL the server does not know to yet"),
+        ("AUTH sender=a to=b reply 535", "at AUTH the server does not know sender and to yet"),
         ("magic", "a domain is due"),
     ],
 )
@@ -62,3 +67,24 @@ def on(stage: str, **where: str) -> Fault:
 )
 def test_the_text_says_what_the_same_words_say_in_python(text: str, fault: Fault) -> None:
     assert parse(text) == fault
+
+
+@pytest.mark.parametrize(
+    ("write", "complaint"),
+    [
+        (lambda fault: fault.send("250 Ok\r\n"), r"send\('250 Ok.*octets are due"),
+        (lambda fault: fault.reply("452"), "reply '452': a whole number is due"),
+        (lambda fault: fault.delay("1"), "delay '1': seconds are due"),
+        (lambda fault: fault.delay(-1), "delay -1: seconds are due, 0 or more"),
+        (lambda fault: fault.read_late(float("nan")), "read_late nan: seconds"),
+        (lambda fault: fault.cut(-3), "cut -3: a whole number is due, 0 or more"),
+        (lambda fault: fault.stall(times=-1), "times -1: a whole number"),
+        (lambda fault: fault.stall(after=0.5), "after 0.5: a whole number"),
+    ],
+)
+def test_a_wrong_argument_is_the_tests_error_and_not_the_servers(
+    write: Callable[[Fault], object], complaint: str
+) -> None:
+    """A text where octets are due ended the turn of the server's thread, and the client waited for its time-out."""
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        write(on("RCPT"))

@@ -26,6 +26,21 @@ def test_a_stage_that_does_not_exist_is_told_at_once(smtpd: TestServer) -> None:
         smtpd.faults.on("RCTP")
 
 
+def test_faults_that_nothing_met_are_known(smtpd: TestServer) -> None:
+    smtpd.faults.on("RCPT", to="*@b.tset").reply(452)
+    smtpd.faults.on("RCPT").reply(451, after=1)
+    smtpd.faults.on("RCPT")
+    smtpd.faults.on("NOOP").reply(251)
+    with smtpd.client() as client:
+        client.noop()
+        client.sendmail("a@a.test", ["b@b.test"], _LETTER)
+    assert [str(one) for one in smtpd.faults.idle] == [
+        "RCPT to=*@b.tset",
+        "RCPT",
+        "RCPT (which says not what goes wrong)",
+    ]
+
+
 @pytest.mark.parametrize("stage", ["MAIL", "RCPT"])
 @pytest.mark.parametrize("action", ["close", "stall"])
 def test_what_was_pipelined_behind_a_lost_reply_is_not_accepted(smtpd: TestServer, stage: str, action: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 @pytest.fixture
 def broken(smtpd):
+    smtpd.faults.on("RCPT", to="*@nobody.test").reply(550)
     with smtpd.client(hello="setup.test") as client:
         client.noop()
     raise RuntimeError("on purpose")
@@ -55,5 +56,6 @@ def test_fixtures_say_what_is_wrong_and_start_afresh(tmp_path: Path) -> None:
     )
     assert "3 passed, 3 errors" in run.stdout, run.stdout
     assert "C: ehlo setup.test" in run.stdout  # the transcript of a test whose fixture failed
+    assert "faults that have not acted" in run.stdout and "RCPT to=*@nobody.test\n" in run.stdout
     assert "options have names" in run.stdout
     assert "takes its options from the ini file" in run.stdout
