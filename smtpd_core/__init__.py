@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from smtpd_core.wire.envelope import Envelope, MailParameters, Origin, Recipient
     from smtpd_core.wire.replies import Reply
 else:
-    __getattr__ = loaded_later(
+    __getattr__, __dir__ = loaded_later(
         __name__,
         {
             "smtpd_core.accounts": "Account AccountStore MemoryStore StoreUnavailable UserAccount",

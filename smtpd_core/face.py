@@ -13,8 +13,8 @@ from importlib import import_module
 from typing import Any
 
 
-def loaded_later(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The package's __getattr__. `homes`: module, and the names that come from it with spaces between."""
+def loaded_later(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The package's __getattr__ and __dir__. `homes`: module, and the names that come from it with spaces between."""
     home_of = {name: home for home, names in homes.items() for name in names.split()}
 
     def load(name: str) -> Any:
@@ -25,4 +25,7 @@ def loaded_later(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]
         setattr(sys.modules[package], name, found)
         return found
 
-    return load
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *home_of})
+
+    return load, names

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from smtpd_core.testing.letter import Letter
     from smtpd_core.testing.server import TestServer
 else:
-    __getattr__ = loaded_later(
+    __getattr__, __dir__ = loaded_later(
         __name__,
         {
             "smtpd_core.testing.clock": "VirtualClock",

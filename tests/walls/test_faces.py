@@ -49,6 +49,14 @@ def test_all_public_names_can_be_imported_at_once(face: str) -> None:
     assert set(importlib.import_module(face).__all__) <= set(names)
 
 
+@pytest.mark.parametrize("face", FACES)
+def test_the_names_are_seen_before_they_are_loaded(face: str) -> None:
+    """dir(), help() and a shell's completion knew none of them."""
+    program = f"import {face} as face; print({{*face.__all__}} <= {{*dir(face)}}, 'SmtpServer' in vars(face))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_pytest_loads_no_server_and_no_tls_with_the_plugin() -> None:
     """Every run of pytest, in every project of an environment, imports the plugin."""
     program = "import sys, pytest; had = {*sys.modules}; import smtpd_core.testing.plugin; print(*{*sys.modules} - had)"
