@@ -15,6 +15,7 @@ from math import inf
 
 from smtpd_core.testing.certificates import checked
 from smtpd_core.testing.patterns import fits
+from smtpd_core.wire.extensions import EXTENSIONS
 from smtpd_core.wire.replies import Reply
 
 HANDSHAKE = "HANDSHAKE"
@@ -132,7 +133,7 @@ class Fault:
     def drop(self, extension: str, *, times: int = 0, after: int = 0) -> Fault:
         """EHLO does not show this extension. For the stage EHLO."""
         self._fits("drop")
-        self.without = extension.upper()
+        self.without = known_extension(extension)
         return self._often(times, after)
 
     def certificate(self, name: str, *, times: int = 0, after: int = 0) -> Fault:
@@ -180,6 +181,16 @@ def _seconds(name: str, seconds: float) -> float:
     if not isinstance(seconds, int | float) or not 0 <= seconds < inf:
         raise ValueError(f"{name} {seconds!r}: seconds are due, 0 or more")
     return seconds
+
+
+def known_extension(name: str) -> str:
+    """The keyword of an extension. ValueError where it looks like a slip; a server may have others of its own."""
+    keyword = name.upper()
+    known = [one.keyword for one in EXTENSIONS]
+    near = [] if keyword in known else get_close_matches(keyword, known, 1, 0.7)
+    if near:
+        raise ValueError(f"no extension {name!r}; did you mean {near[0]}?")
+    return keyword
 
 
 def unknown_stage(stage: str) -> str:

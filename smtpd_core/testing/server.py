@@ -12,13 +12,14 @@ Not here: pytest's fixtures (plugin.py), what can go wrong (faults.py).
 
 from __future__ import annotations
 
-import os
 import smtplib
 import socket
 import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -26,8 +27,10 @@ from smtpd_core.accounts import UserAccount
 from smtpd_core.draft import Draft
 from smtpd_core.net.guard import GuardSettings
 from smtpd_core.net.settings import ListenerSettings, Peer
+from smtpd_core.server.component import SETTABLE
 from smtpd_core.server.dialogue import Dialogue
 from smtpd_core.testing.certificates import Certificates, checked
+from smtpd_core.testing.fault import known_extension
 from smtpd_core.testing.faults import Faults
 from smtpd_core.testing.faulty import FaultyDialogue, FaultyServer
 from smtpd_core.testing.inbox import PATIENCE, Inbox
@@ -44,6 +47,9 @@ TLS_MODES = {
     "starttls-required": "explicit_require",
     "implicit": "implicit",
 }
+
+# Options that are no property of SmtpServer.
+_OPTIONS = ("tls", "certificate", "accounts", "auth", "without")
 
 # A test that logs in wrongly on purpose is not made to wait, nor locked out.
 _PATIENT = GuardSettings(login_delay=0.0, lock_out_after=0)
@@ -73,9 +79,14 @@ class TestServer:
         if tls not in TLS_MODES:
             raise ValueError(f"tls {tls!r}: one of {', '.join(TLS_MODES)} is due")
         checked(certificate)
+        for name in properties.keys() - SETTABLE:
+            if near := get_close_matches(name, _OPTIONS, 1):
+                raise TypeError(f"TestServer has no option {name!r}; did you mean {near[0]!r}?")
+        hidden = tuple(known_extension(one) for one in ([without] if isinstance(without, str) else without))
         users = [UserAccount(*one) for one in accounts.items()] if isinstance(accounts, dict) else list(accounts)
         self.tls = tls
         self.accounts = users
+        self._logs_in = bool(users) and auth != "off" and "AUTH" not in hidden
         self.faults = Faults()
         self._authority_file = ""
         self.inbox = Inbox(self.settle)
@@ -88,7 +99,7 @@ class TestServer:
             "user_accounts": users or None,
             "use_auth": auth or ("offered" if users else "off"),
             "clear_text_without_tls": tls == "none",
-            "without_extensions": tuple(without),
+            "without_extensions": hidden,
             "transcript_memory": REMEMBERED,
             "store": _Store(self.inbox),
             "guard": _PATIENT,
@@ -108,7 +119,7 @@ class TestServer:
         """Close what is open and end."""
         path, self._authority_file = self._authority_file, ""
         if path:
-            os.unlink(path)
+            Path(path).unlink(missing_ok=True)
         return self.server.stop(timeout)
 
     def reset(self) -> None:
@@ -140,7 +151,8 @@ class TestServer:
         if self.accounts:
             first = self.accounts[0]
             login = f"{quote(first.user_name, safe='')}:{quote(str(first.password), safe='')}@"
-        return f"{'smtps' if self.tls == 'implicit' else 'smtp'}://{login}{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'smtps' if self.tls == 'implicit' else 'smtp'}://{login}{host}:{self.port}"
 
     def settings(self) -> dict[str, Any]:
         """Settings in the words of frameworks: EMAIL_* of Django, MAIL_* of Flask-Mail and Flask-Mailman, and SMTP_URL.
@@ -210,7 +222,7 @@ class TestServer:
                 client._host = "localhost"  # type: ignore[attr-defined]  # the name that the certificate is checked for
                 client.starttls(context=self.ssl_context())
                 client.ehlo()
-            if login and self.accounts:
+            if login and self._logs_in:
                 client.login(self.accounts[0].user_name, str(self.accounts[0].password))
         except BaseException:
             client.close()  # nobody else can: an open connection would hold up assert_none()
@@ -242,7 +254,7 @@ class TestServer:
         have they. Raises TimeoutError that names the sessions which are still open.
         """
         until = time.monotonic() + timeout
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
             probe.bind((self.host, 0))
             port = probe.getsockname()[1]
             self._sessions.expect(port)

@@ -39,6 +39,13 @@ def test_first(smtpd_session):
         client.noop()
     smtpd_session.settle()
 
+@pytest.fixture(scope="module")
+def application(smtpd_session_server):
+    return {"MAIL_PORT": smtpd_session_server.port}
+
+def test_wider_scope(application, smtpd_session):
+    assert application["MAIL_PORT"] == smtpd_session.port
+
 def test_second(smtpd_session):
     assert smtpd_session.transcript == ""
 """
@@ -54,7 +61,7 @@ def test_fixtures_say_what_is_wrong_and_start_afresh(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert "3 passed, 3 errors" in run.stdout, run.stdout
+    assert "4 passed, 3 errors" in run.stdout, run.stdout
     assert "C: ehlo setup.test" in run.stdout  # the transcript of a test whose fixture failed
     assert "faults that have not acted" in run.stdout and "RCPT to=*@nobody.test\n" in run.stdout
     assert "options have names" in run.stdout
