@@ -39,6 +39,10 @@ def test_first(smtpd_session):
         client.noop()
     smtpd_session.settle()
 
+@pytest.mark.smtpd(accounts={"ann": "un" "told"}, tls="maybe")
+def test_wrong_option(smtpd):
+    pass
+
 @pytest.fixture(scope="module")
 def application(smtpd_session_server):
     return {"MAIL_PORT": smtpd_session_server.port}
@@ -61,8 +65,9 @@ def test_fixtures_say_what_is_wrong_and_start_afresh(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert "4 passed, 3 errors" in run.stdout, run.stdout
+    assert "4 passed, 4 errors" in run.stdout, run.stdout
     assert "C: ehlo setup.test" in run.stdout  # the transcript of a test whose fixture failed
     assert "faults that have not acted" in run.stdout and "RCPT to=*@nobody.test\n" in run.stdout
+    assert "options of the smtpd fixture: tls 'maybe': one of none, " in run.stdout and "untold" not in run.stdout
     assert "options have names" in run.stdout
     assert "takes its options from the ini file" in run.stdout
