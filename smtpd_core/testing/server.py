@@ -48,6 +48,9 @@ TLS_MODES = {
     "implicit": "implicit",
 }
 
+# How often a probe that is not accepted yet is looked at, in seconds.
+_LOOK = 0.05
+
 # Options that are no property of SmtpServer.
 _OPTIONS = ("tls", "certificate", "accounts", "auth", "without")
 
@@ -254,15 +257,27 @@ class TestServer:
         have they. Raises TimeoutError that names the sessions which are still open.
         """
         until = time.monotonic() + timeout
-        with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
-            probe.bind((self.host, 0))
-            port = probe.getsockname()[1]
-            self._sessions.expect(port)
-            probe.connect((self.host, self.port))
-            earlier = self._sessions.before(port, until)
+        while (earlier := self._open_before_a_probe(until)) is None:
+            pass  # refused, as by a limit of connections: those that are open may leave
         left = self._sessions.await_end(earlier, until)
         if left:
             raise TimeoutError(f"still open after {timeout:g} s: {', '.join(sorted(left))}\n{self.transcript}")
+
+    def _open_before_a_probe(self, until: float) -> set[str] | None:
+        """What was open when a connection of our own was accepted; None where it was refused."""
+        with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
+            probe.bind((self.host, 0))
+            port = probe.getsockname()[1]
+            with self._sessions.probing(port):
+                probe.connect((self.host, self.port))
+                while time.monotonic() < until:
+                    earlier = self._sessions.before(port, min(until, time.monotonic() + _LOOK))
+                    if earlier is not None:
+                        _take_leave(probe, until)
+                        return earlier
+                    if _is_refused(probe):
+                        return None
+        raise TimeoutError(f"the server accepts no connection; is it running, or full?\n{self.transcript}")
 
     # -- parts
 
@@ -270,6 +285,28 @@ class TestServer:
         if self._sessions.open(session_id, peer.port):
             return Dialogue(house, peer, listener, session_id)
         return FaultyDialogue(house, peer, listener, session_id, self.faults, self._certificates, self._sessions.close)
+
+
+def _is_refused(probe: socket.socket) -> bool:
+    """Whether the server has closed, or said that it is going to."""
+    probe.setblocking(False)
+    try:
+        return probe.recv(1, socket.MSG_PEEK) in (b"", b"4", b"5")
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def _take_leave(probe: socket.socket, until: float) -> None:
+    """Close, and wait for the server to do so: where connections are counted, the next client finds a place."""
+    probe.settimeout(max(until - time.monotonic(), 0.001))
+    try:
+        probe.shutdown(socket.SHUT_WR)
+        while probe.recv(4096):
+            pass
+    except OSError:
+        pass  # it is gone, or slow; what was asked of it is known
 
 
 class _Server(FaultyServer):

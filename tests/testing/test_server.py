@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from smtpd_core.net.guard import GuardSettings
 from smtpd_core.testing import TestServer
+from smtpd_core.threads import start_loop
 from tests.support.letters import send
 
 
@@ -88,3 +90,20 @@ def test_all_of_it_works_on_an_ipv6_address() -> None:
             send(client)
         assert smtpd.url == f"smtp://[::1]:{smtpd.port}"
         smtpd.inbox.assert_none(to="nobody@*")
+
+
+def test_none_is_exact_on_a_server_that_is_full() -> None:
+    """The connection by which the server is asked was refused, and the answer was that no server is running."""
+    with TestServer(guard=GuardSettings(max_connections=1)) as smtpd:
+        client = smtpd.client()
+
+        def later() -> None:
+            send(client)
+            client.quit()
+
+        loop = start_loop("later", later)
+        with pytest.raises(AssertionError, match="expected no letter"):
+            smtpd.inbox.assert_none()
+        assert loop.join(5)
+        with smtpd.client(), pytest.raises(TimeoutError, match=r"is it running, or full\?\n.* -- connect"):
+            smtpd.inbox.assert_none(timeout=0.2)
