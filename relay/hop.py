@@ -43,6 +43,10 @@ OpenCredentials = Callable[[], Credentials]
 """Asked at each log-in, for what is renewed meanwhile (a bearer token). Raises OSError and ValueError."""
 
 
+# Seconds for the answer to the final dot, RFC 5321 4.5.3.2.6.
+FINAL_DOT = 600.0
+
+
 @dataclass(frozen=True, slots=True)
 class StepTimes:
     """Seconds each step may take, RFC 5321 4.5.3.2, and limits for several in a row: `opening` for all before the first
@@ -57,7 +61,7 @@ class StepTimes:
     rcpt: float = 300.0
     data: float = 120.0
     block: float = 180.0
-    content: float = 600.0
+    content: float = FINAL_DOT
     reset: float = 20.0
     quit: float = 5.0
     opening: float = 630.0
@@ -82,7 +86,7 @@ class StepTimes:
             rcpt=seconds,
             data=seconds,
             block=seconds,
-            content=seconds,
+            content=max(seconds, FINAL_DOT),
             reset=min(seconds, 20.0),
             quit=min(seconds, 5.0),
             opening=connect + 2 * seconds,

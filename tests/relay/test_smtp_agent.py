@@ -149,7 +149,8 @@ MISBEHAVIOUR = [
 
 @pytest.mark.parametrize(("what", "script", "expected", "scope"), MISBEHAVIOUR, ids=[row[0] for row in MISBEHAVIOUR])
 def test_misbehaviour_is_understood(what: str, script: str, expected: tuple[str, int, str], scope: str) -> None:
-    quick = Manners(hello="relay.test", tls=TlsLevel.NONE, times=StepTimes.all(0.3, 0.3))
+    times = replace(StepTimes.all(0.3, 0.3), content=0.3)
+    quick = Manners(hello="relay.test", tls=TlsLevel.NONE, times=times)
     with ScriptedPeer(script) as peer:
         agent = agent_for(peer.port, manners=quick)
         outcomes = agent.deliver(parcel("bob@there.test"), body(), 5.0)

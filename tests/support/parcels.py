@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 
 from relay.agents.smtp import SmtpAgent
 from relay.hop import Hop, Manners, StepTimes, TlsLevel
@@ -13,7 +14,7 @@ from relay.plan import Plan
 from smtpd_core.wire.envelope import MailParameters
 
 CONTENT = b"Subject: hello\r\n\r\n.dot\r\nlast\r\n"
-QUICK = StepTimes.all(2.0, 2.0)
+QUICK = replace(StepTimes.all(2.0, 2.0), content=2.0)
 
 
 def parcel(
