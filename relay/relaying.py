@@ -57,7 +57,8 @@ _NO_WAY = Way()
 
 
 class Customs:
-    """Relaying as the agents ask for it. Raises CertificateError or OSError where the TLS of a way can't be had."""
+    """Relaying as the agents ask for it. Raises CertificateError or OSError where the TLS of a way can't be had, and
+    ValueError where DNS alone would say who gets its credentials."""
 
     def __init__(self, relaying: Relaying) -> None:
         self.relaying = relaying
@@ -65,6 +66,9 @@ class Customs:
         self._made: dict[tuple[str, str], Manners] = {}
         self._terms = {name: self._terms_from(way) for name, way in relaying.ways.items()}
         self._common_terms = self._terms_from(_NO_WAY)
+        for name, way in relaying.ways.items():
+            if way.credentials is not None and name.startswith("mx:") and not (way.tls and way.tls.verify_name):
+                raise ValueError(f"{name}: credentials need a smart host, or a tls with a verify_name")
         # Made now, so that a missing authority file or name check is refused at the start and not in a delivery.
         for destination in ("mx:", *relaying.ways):
             self.manners_of(destination)

@@ -54,10 +54,10 @@ OnRelayMessage = Callable[[RelayStatus], None]
 
 class SmtpRelay:
     """`dns_server` is "HOST" or "HOST:PORT", the system's where it is ""; `smarthost` ("HOST:PORT", several with
-    commas) takes everything instead of MX. `timeout` and `connect_timeout` are seconds. With `user_name` the server
-    must show a good certificate, unless `tls` says otherwise; without TLS a password goes out on loopback only, and
-    only with `allow_clear_text_login`. `token`, an OAuth bearer token, stands in for a password. `status_list` holds
-    the statuses of the last send.
+    commas) takes everything instead of MX. `timeout` and `connect_timeout` are seconds. `user_name` is for smart
+    hosts, which must show a good certificate, unless `tls` says otherwise; without TLS a password goes out on loopback
+    only, and only with `allow_clear_text_login`. `token`, an OAuth bearer token, stands in for a password.
+    `status_list` holds the statuses of the last send.
     """
 
     def __init__(
@@ -110,7 +110,10 @@ class SmtpRelay:
         """Deliver now; one status per recipient, in their order, whatever happened. Blocks.
 
         Without `sender` and `recipients` those of a message object's header are taken (From, To, Cc, Bcc). Raises
-        ValueError where there is no recipient or an address is none."""
+        ValueError where there is no recipient, an address is none, or a log-in has no smart host."""
+        if self.user_name and not self.smarthost:
+            # Whoever has a domain and a certificate for its mail server would be shown the password.
+            raise ValueError("user_name is set: smarthost has to say whose log-in it is")
         if sender is None or recipients is None:
             found_sender, found = _addresses_in(message)
             sender = found_sender if sender is None else sender

@@ -112,7 +112,8 @@ def _routes(relay: Relay) -> Iterator[tuple[str, str, Route]]:
         yield "relay", f"smtp:{','.join(split(relay.smarthost))}", whole_relay(relay)
     for name, route in relay.route.items():
         there = destination(relay, fold(name), route)
-        if route.smarthost or there.startswith("mx:"):
+        # Whoever shares the relay's smart host shares its way, or faults() says so.
+        if there.startswith("mx:") or route != Route():
             # For all below a domain: relay.relaying finds the way of "mx:.example.org".
             yield f'relay.route."{name}"', there.replace("{domain}", fold(name)), route
 

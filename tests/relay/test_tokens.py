@@ -206,6 +206,8 @@ def test_a_route_for_all_below_a_domain_goes_to_each_domains_own_servers(tmp_pat
         (f'{ROUTE}key = "{{file}}"', 'relay.route."a.test".key: given without its certificate'),
         (f'{ROUTE}smarthost = "h.test:25"\ntls = "require"\n[relay.route."b.test"]\nsmarthost = "h.test:25"',
          "talks to h.test:25 in another way than"),
+        (f'smarthost = "h.test:25"\n{ROUTE}tls = "require"', 'relay.route."a.test": talks to h.test:25 in another way'),
+        (f'smarthost = "h.test:25"\n{ROUTE}{LOGIN}', 'relay.route."a.test": talks to h.test:25 in another way'),
         ('smarthost = "h.test:25"\nsmarthost_user = "ann"', "relay.smarthost_password_file: missing"),
         ("connections = 0", "relay.connections: expected 1 to 1024"),
     ],
@@ -223,3 +225,14 @@ def test_a_clear_text_login_is_for_this_machine_and_verifies_everywhere_else() -
         where: customs.manners(way, where).tls for where in ("smtp:127.0.0.1:25,[::1]:26", "smtp:h.test:25", "mx:")
     }
     assert list(levels.values()) == [TlsLevel.OPPORTUNISTIC, TlsLevel.VERIFY, TlsLevel.VERIFY]
+
+
+def test_credentials_are_never_for_whoever_dns_says_is_a_domains_server() -> None:
+    """A direct send showed its password to every recipient's MX that had a certificate for its own name."""
+    with pytest.raises(ValueError, match="smarthost"):
+        SmtpRelay(user_name="ann", password="sesame").send(b"x\r\n", "a@b.test", ["c@d.test"])
+    who = Credentials("ann", "sesame")
+    with pytest.raises(ValueError, match="smart host"):
+        Customs(Relaying(ways={"mx:d.test": Way(credentials=who)}))
+    named = Way(tls=TlsPolicy(TlsLevel.VERIFY, verify_name="mail.d.test"), credentials=who)
+    assert Customs(Relaying(ways={"mx:d.test": named})).manners_of("mx:d.test").credentials == who
