@@ -21,6 +21,7 @@ from relay.judge import host_is_in_trouble, judged
 from relay.mail import Outcome, Parcel, Result, Stop
 from relay.plan import NoRoute, Plan
 from smtpd_core.threads import Lock
+from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.client import Observer
 from smtpd_core.wire.envelope import MailParameters
 
@@ -136,6 +137,9 @@ class _Attempt:
         self._now = now
         self._manners = agent.manners_of(parcel.destination)
         self._left = list(parcel.stops)
+        times = self._manners.times
+        # Until then one more transaction may begin: a hop that takes one recipient at a time is not served all day.
+        self._until = time.monotonic() + times.opening + times.transaction
         self._done: dict[int, Outcome] = {}
 
     def run(self, plan: Plan) -> list[Outcome]:
@@ -162,6 +166,9 @@ class _Attempt:
         stops = self._left
         fresh = False
         while stops:
+            if words and time.monotonic() > self._until:
+                later = Word("rcpt", Answer(450, "4.4.5", "not tried: the others took too long"), is_ours=True)
+                return words + [(stop, later) for stop in stops], remote
             try:
                 conversation, was_kept = self._agent.connect(hop, self._manners, fresh=fresh, is_last=is_last)
             except Trouble as trouble:
