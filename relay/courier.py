@@ -1,4 +1,5 @@
-"""A courier carries parcels of one destination to its agent, one after the other, and reports each.
+"""A courier carries parcels of one destination to its agent, one after the other, and reports each. Where one took so
+long that the destination counts as slow, the rest of the round is given back: it would be ten time-outs in a row.
 
 Thread: a worker of the dispatcher's crew.
 """
@@ -15,6 +16,7 @@ from relay.agents.agent import Agent
 from relay.mail import Outcome, Parcel, Result
 from relay.queue import Queue
 from relay.timing import deadline
+from relay.window import patience
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ class Round:
 
 @dataclass(slots=True)
 class Letter:
-    """A courier's report on one parcel, which took so many seconds; less than 0 where it was not tried."""
+    """A courier's report on one parcel, which took so many seconds; less than 0 where it was not tried. No outcomes mean
+    that it is given back."""
 
     round: Round
     parcel: Parcel
@@ -50,9 +53,13 @@ class Post(Protocol):
 
 
 def carry(round: Round, agent: Agent, queue: Queue, letters: Post, clock: Callable[[], float]) -> None:
-    """Deliver all parcels of the round, posting one letter for each, whatever happens."""
+    """Deliver the parcels of the round, posting one letter for each, whatever happens."""
     round.begun = True
+    is_slow = False
     for parcel in round.parcels:
+        if is_slow:
+            letters.put(Letter(round, parcel, []))
+            continue
         now = clock()
         if _is_too_late(parcel, now):
             text = "the time within which the sender wanted it delivered is over"
@@ -69,7 +76,9 @@ def carry(round: Round, agent: Agent, queue: Queue, letters: Post, clock: Callab
                 Outcome(stop.number, Result.DEFERRED, 0, "4.3.0", text, at=now, scope="message")
                 for stop in parcel.stops
             ]
-        letters.put(Letter(round, parcel, outcomes, max(0.0, clock() - now)))
+        seconds = max(0.0, clock() - now)
+        is_slow = seconds >= patience(parcel.size)
+        letters.put(Letter(round, parcel, outcomes, seconds))
 
 
 def _one_each(parcel: Parcel, outcomes: list[Outcome], now: float) -> list[Outcome]:

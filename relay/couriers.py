@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from relay.courier import Round
-from relay.window import FAIR_RATE, SLOW, Pace, Window
+from relay.window import Pace, Window, patience
 from smtpd_core.threads import Crew
 
 # Seconds after which a courier is taken to be waiting. Over a fair line a transaction takes a second or two.
@@ -105,4 +105,4 @@ class Couriers:
 
 
 def _patience(round: Round) -> float:
-    return SLOW + max(parcel.size for parcel in round.parcels) / FAIR_RATE
+    return patience(max(parcel.size for parcel in round.parcels))

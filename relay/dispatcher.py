@@ -95,6 +95,7 @@ class Dispatcher:
         self._letters: Mailbox[Letter | Wake] = Mailbox()
         self._came_back: list[tuple[Parcel, list[Outcome]]] = []
         self._unsettled: list[Settlement] = []
+        self._given_back: list[Parcel] = []
         self._rounds: set[Round] = set()
         self._windows = Windows(lambda destination: self._terms_of(destination).concurrency)
         self._starts: dict[str, float] = {}
@@ -337,7 +338,10 @@ class Dispatcher:
                     known.went_well()
                 continue
             self._hear(letter, now)
-            self._came_back.append((letter.parcel, letter.outcomes))
+            if letter.outcomes:
+                self._came_back.append((letter.parcel, letter.outcomes))
+            else:
+                self._given_back.append(letter.parcel)
         self._record(now)
 
     def _make_final(self, now: float) -> None:
@@ -354,10 +358,17 @@ class Dispatcher:
             self._unsettled.append(settlement)
 
     def _record(self, now: float) -> None:
-        """Outcomes into the queue; what it can't take stays unsettled, and is tried with the next ones."""
+        """Outcomes and what was given back into the queue; what it can't take now is tried with the next ones."""
         self._make_final(now)
-        if not self._unsettled:
-            return
+        if self._unsettled:
+            self._record_outcomes(now)
+        while self._given_back:
+            self._queue.release(self._given_back[-1], now)
+            self._given_back.pop()
+            self._outstanding.given_back(1)
+            self._is_stale = True
+
+    def _record_outcomes(self, now: float) -> None:
         kept = self._outstanding.settle(self._queue, self._unsettled, now)
         for settlement, is_kept in zip(self._unsettled, kept, strict=True):
             if not is_kept:
@@ -377,7 +388,8 @@ class Dispatcher:
             couriers.heard(round, now)
         if letter.seconds >= 0:
             window.took(letter.seconds, letter.parcel.size)
-        self._teach(window, letter.outcomes, now)
+        if letter.outcomes:
+            self._teach(window, letter.outcomes, now)
 
     @staticmethod
     def _teach(window: Window, outcomes: Sequence[Outcome], now: float) -> None:

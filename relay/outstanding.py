@@ -42,6 +42,9 @@ class Outstanding:
     def claimed(self, count: int) -> None:
         self._count += count
 
+    def given_back(self, count: int) -> None:
+        self._count -= count
+
     def settle(self, queue: Queue, settlements: Sequence[Settlement], now: float) -> list[bool]:
         """What the queue says of them. Raises what it raises, and then they are still out."""
         began = self._stopwatch()

@@ -26,6 +26,11 @@ FAIR_RATE = 65_536
 MAX_WINDOWS = 20_000
 
 
+def patience(size: int) -> float:
+    """Seconds that a parcel of `size` bytes may take before its destination counts as slow."""
+    return SLOW + size / FAIR_RATE
+
+
 class Pace(Enum):
     """How fast a destination takes mail."""
 

@@ -13,17 +13,19 @@ import pytest
 
 from relay.agents.agent import OpenBody, outcome
 from relay.agents.smtp import SmtpAgent
-from relay.courier import Round
+from relay.courier import Letter, Round, carry
 from relay.couriers import LINGER, Couriers
 from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel
 from relay.idle import IdleConnections
 from relay.mail import Outcome, Parcel, Recipient, Result
 from relay.outstanding import Outstanding
 from relay.plan import Plan
+from relay.queue_memory import MemoryQueue
 from relay.window import SLOW, Pace, Window, Windows
 from smtpd_core.server import SmtpServer
 from smtpd_core.wire.envelope import MailParameters
 from tests.relay.test_dispatcher import Scene
+from tests.support.clock import FakeClock
 from tests.support.parcels import agent_for, body, parcel, told
 from tests.support.peer import ScriptedPeer
 
@@ -328,3 +330,48 @@ def test_what_only_waits_does_not_count_as_work_that_a_slow_queue_is_behind_with
     assert scene.told == [("bob@good.test", "relayed")]
     agent.go_on.set()
     scene.dispatcher._couriers[False].stop(10.0)
+
+
+class Tiring:
+    """Quick at first; once it is tired, every parcel takes until its destination counts as slow."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.is_tired = False
+
+    def deliver(self, parcel: Parcel, open_body: OpenBody, now: float) -> list[Outcome]:
+        if self.is_tired:
+            self.clock.advance(SLOW + 1)
+        return [outcome(stop, Result.RELAYED, now, code=250) for stop in parcel.stops]
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class Letters(list[Letter]):
+    put = list.append
+
+
+def test_the_rest_of_a_round_is_given_back_by_a_courier_whose_hop_became_slow() -> None:
+    """A quick destination that turned into a tarpit held each of its couriers for ten time-outs in a row."""
+    agent = Tiring()
+    agent.is_tired = True
+    round = Round("mx:x.test", [parcel("bob@x.test", id=f"M{n}") for n in range(10)], 10)
+    letters = Letters()
+    carry(round, agent, MemoryQueue(), letters, agent.clock)
+    assert [len(letter.outcomes) for letter in letters] == [1] + [0] * 9
+
+
+def test_what_a_courier_gives_back_is_delivered_all_the_same() -> None:
+    agent = Tiring()
+    scene = Scene({"mx": agent}, couriers=4)
+    scene.clock = agent.clock
+    scene.dispatcher._clock = agent.clock
+    scene.put("bob@x.test")
+    scene.run()
+    agent.is_tired = True
+    for number in range(40):
+        scene.put("bob@x.test", id=f"N{number}")
+    scene.run()
+    assert len(scene.told) == 41
+    assert scene.dispatcher._outstanding.room == Outstanding((4 + 8) * 10).room
