@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True, eq=False)
 class Round:
     """What one courier was given. `begun` is touched by the courier only, the rest by the dispatcher only: how many
-    letters are to come, since when the next one is awaited, whether it only waits by now, and whether for too long."""
+    letters are to come, since when the next one is awaited, whether it only waits by now, whether for too long, and
+    whether its destination was slow when it began."""
 
     destination: str
     parcels: list[Parcel]
@@ -33,12 +34,13 @@ class Round:
     since: float = 0.0
     lingers: bool = False
     is_slow: bool = False
+    was_slow: bool = False
 
 
 @dataclass(slots=True)
 class Letter:
-    """A courier's report on one parcel, which took so many seconds; less than 0 where it was not tried. No outcomes mean
-    that it is given back."""
+    """A courier's report on one parcel, which took so many seconds; less than 0 where it was not tried. Without outcomes
+    it is given back."""
 
     round: Round
     parcel: Parcel

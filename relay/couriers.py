@@ -6,7 +6,8 @@ A courier blocks for as long as its next hop likes, so that a few dozen tarpits 
     patient    `patient` more. Two thirds of them may be sent to destinations known to be slow, which so wait for each
                other only. And a courier that has been under way for LINGER counts among them from then on, whatever its
                destination: it only waits, and another is at work in its place.
-Patient ones beyond their share take places of those at work; the time limits of a transaction bound for how long.
+An eighth of the patient is for slow destinations, however many others linger. Patient ones beyond their share take
+places of those at work; the time limits of a transaction bound for how long.
 Thread: the dispatcher's only; the jobs run in the crew's.
 Not here: what is slow (window.py), which destination comes first (dispatcher.py).
 """
@@ -34,6 +35,8 @@ class Couriers:
         self._crew = Crew(name, active + patient)
         self._reserve = active // 8
         self._for_slow = max(1, patient * 2 // 3)
+        self._kept_for_slow = patient // 8
+        self._sent_slow = 0
         self._at_work = 0
         self._lingering = 0
         self._numbers = count()
@@ -41,9 +44,11 @@ class Couriers:
 
     def room(self, pace: Pace) -> int:
         """How many more may be sent to destinations of this pace."""
+        kept = max(0, self._kept_for_slow - self._sent_slow)
         if pace is Pace.SLOW:
-            return max(0, self._for_slow - self._lingering)
-        free = self.active - self._at_work - max(0, self._lingering - self.patient)
+            workers = self.active + self.patient - self._at_work - self._lingering
+            return max(0, min(max(self._for_slow - self._lingering, kept), workers))
+        free = self.active - self._at_work - max(0, self._lingering + kept - self.patient)
         return max(0, free - (self._reserve if pace is Pace.NEW else 0))
 
     @property
@@ -57,7 +62,8 @@ class Couriers:
 
     def send(self, round: Round, window: Window, now: float, job: Callable[[], None]) -> None:
         if window.pace is Pace.SLOW:
-            round.lingers = round.is_slow = True
+            round.lingers = round.is_slow = round.was_slow = True
+            self._sent_slow += 1
             window.lingering += 1
             self._lingering += 1
         else:
@@ -74,6 +80,7 @@ class Couriers:
     def ended(self, round: Round, window: Window) -> None:
         window.busy -= 1
         window.lingering -= round.is_slow
+        self._sent_slow -= round.was_slow
         if round.lingers:
             self._lingering -= 1
         else:

@@ -74,19 +74,37 @@ def test_a_courier_that_only_waits_is_replaced() -> None:
     assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (0, 8)
     # It counts among the patient, which says nothing about its destination yet.
     couriers.look(LINGER)
-    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (8, 0)
+    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (8, 1)
     assert window.pace is Pace.QUICK
     couriers.look(SLOW + 1)
     assert window.pace is Pace.SLOW
     # Beyond the places for the patient, they take those of the others.
     more = [sent(couriers, window_of(Pace.QUICK), SLOW) for _ in range(7)]
     couriers.look(2 * SLOW)
-    assert couriers.room(Pace.QUICK) == 5
+    assert couriers.room(Pace.QUICK) == 4
     for round in rounds:
         ended(couriers, round, window)
     assert window.pace is Pace.QUICK
     assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (8, 1)
     assert len(more) == 7
+    couriers.stop(1.0)
+
+
+def test_those_that_linger_leave_a_share_to_slow_destinations() -> None:
+    """Greeting pauses of seven seconds at as many quick destinations as there are couriers left none to slow ones."""
+    couriers = Couriers("test", 16, 48)
+    rounds = []
+    for at in range(100):
+        while couriers.room(Pace.QUICK):
+            rounds.append(sent(couriers, window_of(Pace.QUICK), at * LINGER))
+        couriers.look((at + 1) * LINGER)
+    assert couriers.room(Pace.SLOW) == 6
+    slow = [sent(couriers, window_of(Pace.SLOW)) for _ in range(6)]
+    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (0, 0)
+    assert len(rounds) + len(slow) == 64
+    # What they had is theirs again.
+    ended(couriers, slow[0], window_of(Pace.SLOW))
+    assert (couriers.room(Pace.QUICK), couriers.room(Pace.SLOW)) == (0, 1)
     couriers.stop(1.0)
 
 
