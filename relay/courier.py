@@ -39,8 +39,8 @@ class Round:
 
 @dataclass(slots=True)
 class Letter:
-    """A courier's report on one parcel, which took so many seconds; less than 0 where it was not tried. Without outcomes
-    it is given back."""
+    """A courier's report on one parcel, which took so many seconds; less than 0 where it was not tried. One without
+    outcomes gives it back."""
 
     round: Round
     parcel: Parcel
