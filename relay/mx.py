@@ -8,12 +8,15 @@ Not here: connecting (conversation.py), which destination an address has (route.
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
 import random
 import time
 from collections.abc import Callable, MutableSequence, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import dns.exception
@@ -37,6 +40,8 @@ LIFETIME = 15.0
 # An answer is believed for its TTL within these bounds: no storm of questions for a TTL of 0, no week of a wrong one.
 MIN_TTL, MAX_TTL, MAX_NEGATIVE_TTL = 5.0, 3600.0, 600.0
 MAX_CACHED = 20_000
+# Records of one answer that are kept, of MX the best ones: an answer may have thousands, and so may each host.
+MAX_RECORDS = 100
 
 
 class Known(Enum):
@@ -229,10 +234,11 @@ class Dns:
         ttl = float(answer.rrset.ttl) if answer.rrset is not None else 0.0
         if kind == "MX":
             records = tuple(
-                (int(one.preference), one.exchange.to_text(omit_final_dot=True).lower().rstrip(".")) for one in answer
+                (int(one.preference), one.exchange.to_text(omit_final_dot=True).lower().rstrip("."))
+                for one in heapq.nsmallest(MAX_RECORDS, answer, key=attrgetter("preference"))
             )
         else:
-            records = tuple((0, one.address) for one in answer)
+            records = tuple((0, one.address) for one in islice(answer, MAX_RECORDS))
         return Lookup(Known.FOUND, records, ttl)
 
 

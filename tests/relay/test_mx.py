@@ -201,6 +201,15 @@ def test_a_silent_server_is_temporary(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.debian("nsd")
+def test_of_thousands_of_servers_the_best_are_kept(tmp_path: Path) -> None:
+    """Each plan for such a domain took seconds, and its answer a megabyte of the cache for up to an hour."""
+    zone = "\n".join(f"@ MX {3000 - n} h{n}" for n in range(3000))
+    with NameServer(tmp_path / "nsd", {"a.test": zone}) as server:
+        found = Dns(server.address).ask("a.test", "MX")
+    assert [preference for preference, _ in found.records] == list(range(1, 101))
+
+
+@pytest.mark.debian("nsd")
 def test_answers_are_kept_for_their_ttl_and_no_longer(tmp_path: Path) -> None:
     clock = FakeClock()
     with NameServer(tmp_path / "nsd", {"a.test": "@ MX 1 mx\nmx A 127.0.0.1"}, ttl=40) as server:
