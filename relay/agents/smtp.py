@@ -141,14 +141,22 @@ class _Attempt:
         # Until then one more transaction may begin: a hop that takes one recipient at a time is not served all day.
         self._until = time.monotonic() + times.opening + times.transaction
         self._done: dict[int, Outcome] = {}
+        self._is_back = False
 
     def run(self, plan: Plan) -> list[Outcome]:
         hops = self._agent.in_order(plan.hops)[:MAX_HOPS]
         enough = time.monotonic() + self._manners.times.opening
-        for n, hop in enumerate(hops):
-            words, remote = self._at(hop, is_last=n + 1 == len(hops))
+        tried = 0
+        while hops:
+            hop = hops.pop(0)
+            words, remote = self._at(hop, is_last=not hops)
+            tried += 1
+            if self._is_back:
+                # Only better servers are left, as where our name is in the list (RFC 5321 5.1).
+                better = plan.hops[: plan.hops.index(hop)]
+                hops = [one for one in hops if one in better]
             # Two are always tried (RFC 5321 5.1); a third not where those took all the time that one should.
-            last_hop = n + 1 == len(hops) or (n > 0 and time.monotonic() > enough)
+            last_hop = not hops or (tried > 1 and time.monotonic() > enough)
             again = []
             for stop, word in words:
                 if not last_hop and host_is_in_trouble(word):
@@ -175,6 +183,12 @@ class _Attempt:
                 self._agent.note(hop, False)
                 return words + [(stop, trouble.word) for stop in stops], remote
             self._agent.note(hop, True)
+            if self._is_this_host(conversation):
+                self._is_back = True
+                conversation.close()
+                text = f"mail for {self._parcel.destination[3:]} loops back to this host"
+                circle = Word("hello", Answer(554, "5.4.6", text), is_ours=True)
+                return words + [(stop, circle) for stop in stops], remote
             batch = _batch(stops, conversation)
             try:
                 said = self._transaction(conversation, batch)
@@ -208,6 +222,13 @@ class _Attempt:
                 put_off = set()
             words.extend((s, w) for s, w in zip(batch, said, strict=True) if s.number not in put_off)
         return words, remote
+
+    def _is_this_host(self, conversation: Conversation) -> bool:
+        """Whether a domain's server greets us with our own name: its MX leads here under another one."""
+        own = self._manners.hello.lower()
+        return (
+            "." in own and self._parcel.destination.startswith("mx:") and conversation.client.peer_name.lower() == own
+        )
 
     def _transaction(self, conversation: Conversation, batch: list[Stop]) -> list[Word]:
         parcel = self._parcel

@@ -241,6 +241,40 @@ def test_a_host_that_failed_a_moment_ago_comes_after_the_others() -> None:
         assert busy.sessions == 1
 
 
+OURSELVES = "S: 220 RELAY.test\nC: EHLO relay.test\nS: 250-Relay.test\nS: 250 SIZE\n" + QUIT
+
+
+def test_a_server_with_our_own_name_is_the_end_of_the_way() -> None:
+    """An MX that led to this host under another name sent the mail round until a hundred Received lines were on it."""
+    with ScriptedPeer(OURSELVES) as here, ScriptedPeer("-- hang") as worse:
+        agent = agent_for(here.port, worse.port)
+        outcomes = agent.deliver(parcel("bob@x.test", destination="mx:x.test"), body(), 5.0)
+        agent.close()
+        assert worse.sessions == 0
+    assert told(outcomes) == [("failed", 554, "5.4.6")] and outcomes[0].remote == ""
+
+
+def test_a_server_with_our_own_name_behind_one_that_is_away_only_waits_for_it() -> None:
+    with (
+        ScriptedPeer(OURSELVES, OURSELVES) as here,
+        ScriptedPeer("S: 421 4.3.2 later\n", "S: 421 4.3.2 later\n") as best,
+    ):
+        agent = agent_for(best.port, here.port)
+        for attempt in range(2):  # the second time the better one comes last, for it was away a moment ago
+            outcomes = agent.deliver(parcel("bob@x.test", destination="mx:x.test"), body(), 5.0)
+            assert told(outcomes) == [("deferred", 421, "4.3.2")], attempt
+        agent.close()
+        assert best.sessions == 2
+
+
+def test_a_smart_host_may_have_our_name() -> None:
+    one = "S: 220 relay.test\nC: EHLO\nS: 250 relay.test\nC: MAIL\nS: 250 ok\nC: RCPT\nS: 250 ok\nC: DATA\nS: 354 go\n"
+    with ScriptedPeer(one + "C: <content>\nS: 250 2.0.0 yes\n" + QUIT) as peer:
+        agent = agent_for(peer.port)
+        assert told(agent.deliver(parcel("bob@x.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        agent.close()
+
+
 def test_after_the_final_dot_no_second_host_is_tried() -> None:
     lost = PIPE + GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\n-- close"
     with ScriptedPeer(lost) as first, ScriptedPeer(lost) as second:
