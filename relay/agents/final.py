@@ -22,7 +22,7 @@ from relay.mail import Outcome, Parcel, Result, Stop
 
 # The server lets none of these into an envelope; an embedding program may, and a header line may not be cut by one.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_DELIVERED_TO = re.compile(rb"(?im)^delivered-to:[ \t]*<?([^\r\n>]*)")
+_DELIVERED_TO = re.compile(rb"(?im)^delivered-to:[ \t]*(?:\r\n[ \t]+)?<?([^\r\n>]*)")
 
 
 def headers(parcel: Parcel, stop: Stop) -> bytes:
@@ -70,9 +70,10 @@ class _Opened:
         return body if body is not None else self._open()
 
 
-def _delivered_to(head: bytes) -> set[bytes]:
-    return {address.strip().lower() for address in _DELIVERED_TO.findall(headers_of(head))}
+def _delivered_to(head: bytes) -> set[str]:
+    found = _DELIVERED_TO.findall(headers_of(head))
+    return {address.decode("utf-8", "replace").strip().lower() for address in found}
 
 
-def _folded(stop: Stop) -> bytes:
-    return stop.recipient.address.lower().encode("utf-8", "replace")
+def _folded(stop: Stop) -> str:
+    return stop.recipient.address.lower()

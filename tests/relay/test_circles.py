@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from relay import Domain, Outbox, Relaying, Routes, TlsLevel, TlsPolicy
+from relay.agents.final import OncePerMailbox
+from relay.agents.missing import MissingAgent
 from relay.mail import Envelope, Stop
 from smtpd_core.server import SmtpServer
 from tests.relay.test_dispatcher import actions
 from tests.relay.test_outbox import Told, files, wait_until
+from tests.support.parcels import body, parcel, told
 
 
 def test_a_circle_between_two_routes_ends_with_one_notification(tmp_path: Path) -> None:
@@ -100,3 +103,19 @@ def test_archives_may_be_sent_in_again(tmp_path: Path) -> None:
     with Outbox(tmp_path / "s", stops=routes.stops, on_outcome=told, returns_circles=False) as outbox:
         outbox.send(b"Delivered-To: ann@here.test\r\n\r\nx\r\n", "", ["ann@here.test"])
         assert told.wait(1) == [("ann@here.test", "delivered")]
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("\u00c4nn@here.test", "Delivered-To: \u00c4nn@here.test"),
+        ("\u00e4nn@here.test", "Delivered-To: \u00c4NN@here.test"),
+        ("ann@here.test", "Delivered-To:\r\n <ann@here.test>"),
+        ("ann@here.test", "delivered-to:Ann@HERE.test "),
+    ],
+)
+def test_the_line_is_known_in_any_script_and_layout(address: str, line: str) -> None:
+    """Upper case beyond ASCII was no match for itself, and a line that a hop had folded was empty."""
+    content = f"{line}\r\nSubject: x\r\n\r\n".encode()
+    outcomes = OncePerMailbox(MissingAgent()).deliver(parcel(address), body(content), 5.0)
+    assert told(outcomes) == [("failed", 554, "5.4.6")]
