@@ -108,7 +108,7 @@ def compose(
         # Binary content and endless lines have no place in a text; their sender gets the headers (RFC 3461 4.3).
         whole = False
         returned = _returned(parcel, open_body, whole)
-    human = "\r\n".join(_human(reports, actions, hostname).splitlines())
+    human = _human(reports, actions, hostname).rstrip("\n").replace("\n", "\r\n")
     head = [
         f"Date: {formatdate(now)}",
         f"From: Mail Delivery System <MAILER-DAEMON@{hostname}>",

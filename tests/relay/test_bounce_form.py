@@ -103,3 +103,9 @@ def test_random_words_of_a_hop_never_break_a_notification() -> None:
 def test_the_time_that_the_sender_gave_is_named_as_the_reason_where_it_ran_out() -> None:
     content = report(result=Result.EXPIRED, enhanced="5.4.7", text="too late")
     assert b"Status: 5.4.7\r\n" in content
+
+
+def test_what_unicode_takes_for_a_line_end_begins_no_line() -> None:
+    """An address with U+2028 in it began a line of the text with what followed, a boundary for one."""
+    content = report(address="x\u2028--mark@there.test", text="no\x85--mark")
+    assert b"\n--mark" not in content and "x\u2028--mark".encode() in content
