@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -98,7 +99,7 @@ class Routes:
         reached: dict[tuple[str, str], Recipient] = {}
         expanded: list[Stop] = []
         for recipient in recipients:
-            addresses = list(dict.fromkeys(self._expanded(recipient.address, 0, frozenset())))
+            addresses = list(dict.fromkeys(self._expanded(recipient.address)))
             if len(addresses) > 1 and "SUCCESS" in recipient.notify:
                 # The sender hears once that the alias was expanded, and of its mailboxes only what goes wrong there.
                 expanded.append(Stop(0, recipient, f"expand:{len(addresses)}"))
@@ -106,41 +107,54 @@ class Routes:
                 recipient = replace(recipient, notify=left)
             for address in addresses:
                 there = recipient if address == recipient.address else _by_alias(recipient, address)
-                user, domain = split(address, self.hostname)
-                # Case is ours to ignore in our own domains only.
-                key = fold(user) if self._domain(domain) else user, domain
+                key = self._key(address)
+                if key not in reached and len(reached) >= MAX_STOPS:
+                    expanded.append(Stop(0, recipient, "refuse:5.3.4 Too many mailboxes, some got nothing"))
+                    break
                 if key not in reached or (len(addresses) == 1 and address == recipient.address):
                     # Whoever was named by the sender keeps what the sender wants to hear, whatever aliases lead there.
                     reached[key] = there
-                if len(reached) >= MAX_STOPS:
-                    break
         carried = [Stop(0, one, self.destination(one.address)) for one in reached.values()]
         return [replace(stop, number=number) for number, stop in enumerate(carried + expanded)]
 
-    def _expanded(self, address: str, depth: int, seen: frozenset[str]) -> list[str]:
+    def _expanded(self, address: str) -> list[str]:
+        """The addresses that an address stands for, the nearest first. Each alias is followed once, so that lists may
+        name each other."""
+        found: list[str] = []
+        known = {self._key(address)}
+        line = deque([(address, 0)])
+        while line:
+            one, depth = line.popleft()
+            targets = self._targets(one) if depth < MAX_ALIAS_DEPTH else ()
+            if not targets:
+                found.append(one)
+            for target in targets:
+                there = self._key(target)
+                if there == self._key(one):
+                    # An alias that names itself means the mailbox of that name, beside its other targets.
+                    found.append(one)
+                elif there not in known:
+                    known.add(there)
+                    line.append((target, depth + 1))
+        return found or [address]
+
+    def _key(self, address: str) -> tuple[str, str]:
+        """The same for the same mailbox. Case is ours to ignore in our own domains only."""
+        user, domain = split(address, self.hostname)
+        return fold(user) if self._domain(domain) else user, domain
+
+    def _targets(self, address: str) -> Sequence[str]:
+        """What an alias or a catch-all names; nothing where the address is a mailbox or another's."""
         user, domain = split(address, self.hostname)
         ours = self._domain(domain)
-        if ours is None or depth >= MAX_ALIAS_DEPTH:
-            return [address]
+        if ours is None:
+            return ()
         folded = fold(user)
-        targets: Sequence[str] = ()
         if folded in ours.aliases:
-            targets = ours.aliases[folded]
-        elif _base(ours, folded) in ours.aliases:
-            targets = ours.aliases[_base(ours, folded)]
-        elif ours.catch_all and not self._has_mailbox(ours, user):
-            targets = (ours.catch_all,)
-        key = f"{folded}@{domain}"
-        passed = seen | {key}
-        found: list[str] = []
-        for target in targets:
-            there = _key(target, self.hostname)
-            if there == key:
-                # An alias that names itself means the mailbox of that name, beside its other targets.
-                found.append(address)
-            elif there not in passed:
-                found.extend(self._expanded(target, depth + 1, passed))
-        return found or [address]
+            return ours.aliases[folded]
+        if _base(ours, folded) in ours.aliases:
+            return ours.aliases[_base(ours, folded)]
+        return (ours.catch_all,) if ours.catch_all and not self._has_mailbox(ours, user) else ()
 
     def _has_mailbox(self, ours: Domain, user: str) -> bool:
         folded = fold(user)
@@ -187,11 +201,6 @@ def _by_alias(recipient: Recipient, address: str) -> Recipient:
     """Reports name what the sender wrote (RFC 3461 5.2.7)."""
     kind = "rfc822" if recipient.address.isascii() else "utf-8"
     return replace(recipient, address=address, orcpt=recipient.orcpt or f"{kind};{recipient.address}")
-
-
-def _key(address: str, hostname: str) -> str:
-    user, domain = split(address, hostname)
-    return f"{fold(user)}@{domain}"
 
 
 def ascii_domain(domain: str) -> str:

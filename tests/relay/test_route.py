@@ -84,6 +84,24 @@ def test_aliases_are_followed_and_each_mailbox_gets_one_copy() -> None:
     assert stops("who@catch.test") == [("ann@here.test", "rfc822;who@catch.test")]
 
 
+def test_lists_that_name_each_other_are_followed_once_each() -> None:
+    """Each way through them was followed: nine lists took seconds for every message, twelve would have taken hours."""
+    lists = {f"l{n}": (*(f"l{other}@a.test" for other in range(14) if other != n), f"u{n}@a.test") for n in range(14)}
+    routes = Routes({"a.test": Domain("maildir:{user}", aliases=lists)})
+    stops = routes.stops_for([Recipient("l0@a.test")])
+    assert {stop.recipient.address for stop in stops} == {f"u{n}@a.test" for n in range(14)}
+
+
+def test_of_an_alias_with_too_many_mailboxes_the_sender_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those beyond the bound got nothing, and nobody was told."""
+    monkeypatch.setattr("relay.route.MAX_STOPS", 3)
+    big = {"big": [f"u{n}@a.test" for n in range(4)]}
+    routes = Routes({"a.test": Domain("maildir:{user}", aliases=big)})
+    stops = routes.stops_for([Recipient("big@a.test"), Recipient("u0@a.test")])
+    assert [stop.recipient.address for stop in stops] == ["u0@a.test", "u1@a.test", "u2@a.test", "big@a.test"]
+    assert stops[3].destination.startswith("refuse:5.3.4 ")
+
+
 def test_aliases_in_a_circle_end() -> None:
     assert len(stops("loop@here.test")) == 1
 
