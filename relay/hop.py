@@ -34,6 +34,10 @@ class TlsPolicy:
     implicit: bool = False
     verify_name: str = ""
 
+    def __post_init__(self) -> None:
+        if self.implicit and self.level is TlsLevel.NONE:
+            raise ValueError("a TlsPolicy is implicit or NONE, not both")
+
 
 OpenTls = Callable[[str], TlsSide]
 """Makes the client side of a TLS connection to the host of this name (for SNI and the name check)."""

@@ -10,7 +10,7 @@ import trustme
 
 from certs.contexts import ClientContext
 from certs.policy import ClientPolicy
-from relay.hop import Manners, TlsLevel
+from relay.hop import Manners, TlsLevel, TlsPolicy
 from relay.mail import Outcome
 from smtpd_core.wire.sasl.client import Credentials
 from tests.support.parcels import QUICK, agent_for, body, parcel, told
@@ -139,3 +139,9 @@ def test_implicit_tls_begins_before_the_greeting(ca: trustme.CA, ca_file: str) -
     script = "-- tls\n" + HELLO + "S: 250 HELP\n" + MAIL
     outcomes, _ = deliver(TlsLevel.VERIFY, script, tls=server_side(ca, "mx0.test"), ca_file=ca_file, implicit=True)
     assert told(outcomes) == SENT
+
+
+def test_implicit_tls_without_tls_is_refused() -> None:
+    """It was an assertion in the middle of a delivery, whose socket stayed open."""
+    with pytest.raises(ValueError, match="implicit"):
+        TlsPolicy(TlsLevel.NONE, implicit=True)
