@@ -27,7 +27,7 @@ from relay.outstanding import Outstanding
 from relay.queue import Queue
 from relay.settling import Settling
 from relay.terms import Terms
-from relay.window import Pace, Window, Windows
+from relay.window import MAX_WINDOWS, Pace, Window, Windows
 from smtpd_core.threads import Loop, Mailbox, start_loop
 
 log = logging.getLogger(__name__)
@@ -279,6 +279,8 @@ class Dispatcher:
             return False
         if interval:
             room, most = 1, 1
+            if len(self._starts) >= MAX_WINDOWS:
+                self._starts = {name: at for name, at in self._starts.items() if at > now}
             self._starts[destination] = now + interval
         else:
             waiting = self._backlog[destination]

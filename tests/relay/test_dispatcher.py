@@ -360,3 +360,15 @@ def test_a_rate_spaces_the_starts() -> None:
         if not letters and pause:
             scene.clock.advance(pause)
     assert [at - start for _, at in agent.tried] == [0, 2, 4]
+
+
+def test_starts_that_are_over_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate for all below a domain kept a line for each name there that ever got mail."""
+    monkeypatch.setattr("relay.dispatcher.MAX_WINDOWS", 5)
+    scene = Scene({"mx": Mostly(None)}, terms_of=lambda destination: Terms(interval=1.0))
+    for number in range(20):
+        scene.put(f"bob@d{number}.test", id=f"M{number}", sender="")
+        scene.run()
+        scene.clock.advance(1.0)
+    assert len(scene.told) == 20
+    assert len(scene.dispatcher._starts) <= 5
