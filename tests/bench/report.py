@@ -131,6 +131,22 @@ def _one(found: Found) -> dict[str, Any]:
     }
 
 
+def together(folder: Path, results: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """With the workloads that an earlier run on the same machine and terms left in the folder, in their order."""
+    try:
+        earlier = json.loads((folder / "results.json").read_text())
+    except FileNotFoundError:
+        return results
+    if any(earlier[one] != results[one] for one in ("machine", "seconds", "scale", "pinned")):
+        raise SystemExit(f"{folder}/results.json is of another machine or of other terms: nothing can be added to it")
+    workloads = {**earlier["workloads"], **results["workloads"]}
+    return {
+        **results,
+        "versions": {**earlier["versions"], **results["versions"]},
+        "workloads": {name: workloads[name] for name in order if name in workloads},
+    }
+
+
 def write(folder: Path, results: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")

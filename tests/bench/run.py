@@ -18,7 +18,7 @@ from smtpd_core.app.life import room_for_connections
 from smtpd_core.app.terminal import progress
 from tests.bench import install
 from tests.bench.rates import rate, show_what_arrives
-from tests.bench.report import Found, document, machine, show, summary, write
+from tests.bench.report import Found, document, machine, show, summary, together, write
 from tests.bench.stored import Miscounted
 from tests.bench.targets import TARGETS, Target, on_interpreter
 from tests.bench.terms import Sample, Terms, Workload
@@ -94,6 +94,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one short run of the main workloads, in two minutes")
     parser.add_argument("--install", action="store_true", help="first get the peers that are missing")
     parser.add_argument("--out", type=Path, help="folder for results.json, rates.svg and README.md")
+    parser.add_argument("--add", action="store_true", help="leave the figures of other workloads there as they are")
     chosen = parser.parse_args()
     wanted = [one for one in chosen.workloads.split(",") if one]
     if unknown := set(wanted) - {one.name for one in WORKLOADS}:
@@ -120,7 +121,8 @@ def main() -> int:
             sys.stdout.flush()
     print("\ntargets: " + ", ".join(f"{count} {verdict}" for verdict, count in summary(results).items()))
     if chosen.out:
-        write(chosen.out, document(results, targets, terms))
+        found = document(results, targets, terms)
+        write(chosen.out, together(chosen.out, found, [one.name for one in WORKLOADS]) if chosen.add else found)
     return 0 if all(found.own for found in results) else 1
 
 

@@ -48,6 +48,17 @@ def test_a_short_run_measures_compares_and_writes_down(tmp_path: Path) -> None:
     assert "## W3R" in (tmp_path / "README.md").read_text()
 
 
+def test_a_run_of_some_workloads_can_be_added_to_the_figures_of_others(tmp_path: Path) -> None:
+    options = ["--scale", "0.01", "--peers", "none", "--out", str(tmp_path)]
+    assert run("tests.bench.run", "--workloads", "start-stop", *options).returncode == 0
+    assert run("tests.bench.run", "--workloads", "still", "--add", *options).returncode == 0
+    assert list(json.loads((tmp_path / "results.json").read_text())["workloads"]) == ["still", "start-stop"]
+    options[1] = "0.02"
+    done = run("tests.bench.run", "--workloads", "still", "--add", *options)
+    assert done.returncode == 1
+    assert "other terms" in done.stderr
+
+
 def test_an_unknown_workload_is_named() -> None:
     done = run("tests.bench.run", "--workloads", "W1,W99")
     assert done.returncode == 2

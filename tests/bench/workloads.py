@@ -98,6 +98,7 @@ WORKLOADS = (
         columns=(*LATENCY, "threads"),
         options={"crowd": 2000},
         goals=within(2, 10),
+        is_once=True,
     ),
     Workload(
         "blocking-handler", "a hook of 100 ms, 20 kept connections, 20 threads", rate, ("smtpd_core slow hook",),
