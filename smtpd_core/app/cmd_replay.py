@@ -48,8 +48,12 @@ def run(options: argparse.Namespace) -> int:
         print(f"replay: --server: {reason}", file=sys.stderr)
         return 2
     try:
-        sessions = recorded(_lines(options.file))
         context = trusting(options.ca)
+    except OSError as error:
+        print(f"replay: --ca {options.ca}: {error.strerror}", file=sys.stderr)
+        return 2
+    try:
+        sessions = recorded(_lines(options.file))
         credentials = _credentials(sessions, options)
     except (OSError, ValueError) as error:
         print(f"replay: {options.file}: {error}", file=sys.stderr)

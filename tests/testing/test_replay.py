@@ -189,3 +189,11 @@ def test_challenges_without_an_end_end_the_session(
     with ScriptedPeer(script) as peer:
         assert main(["replay", "--user", "ann", "--server", f"127.0.0.1:{peer.port}", str(path)]) == 1
     assert "8 challenges, and the log-in goes on" in capsys.readouterr().out
+
+
+def test_authorities_that_are_missing_are_not_taken_for_the_transcript(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["replay", "--ca", "/nowhere/ca.pem", str(record(tmp_path, send))]) == 2
+    said = capsys.readouterr().err
+    assert "--ca /nowhere/ca.pem: No such file" in said and "session.txt" not in said
