@@ -343,7 +343,8 @@ def rcpt_parameters(recipient: Recipient, extensions: Mapping[str, str]) -> str:
     if recipient.orcpt:
         kind, _, address = recipient.orcpt.partition(";")
         if _WORD.match(kind):
-            words.append(f"ORCPT={kind};{xtext(address)}")
+            encode = utf8_xtext if kind.lower() == "utf-8" else xtext
+            words.append(f"ORCPT={kind};{encode(address)}")
     return " ".join(words)
 
 
@@ -353,3 +354,8 @@ def xtext(text: str) -> str:
         c if "!" <= c <= "~" and c not in "+=" else f"+{ord(c):02X}" if ord(c) < 128 else f"\\x{{{ord(c):X}}}"
         for c in text
     )
+
+
+def utf8_xtext(text: str) -> str:
+    """RFC 6533 3, utf-8-addr-xtext: what is no QCHAR is told by its code point, the backslash among it."""
+    return "".join(c if "!" <= c <= "~" and c not in "+=\\" else f"\\x{{{ord(c):X}}}" for c in text)

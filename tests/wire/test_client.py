@@ -6,6 +6,7 @@ import pytest
 
 from smtpd_core.wire.client import Client, Step, mail_parameters, rcpt_parameters, xtext
 from smtpd_core.wire.envelope import MailParameters, Recipient
+from smtpd_core.wire.parameters import decode_utf8_address
 from smtpd_core.wire.sasl.client import Credentials, mechanism
 
 
@@ -153,4 +154,7 @@ def test_parameters_follow_what_the_hop_offers() -> None:
     ann = Recipient("ann@a.test", ("SUCCESS", "DELAY"), "rfc822;an n@a.test")
     assert rcpt_parameters(ann, {}) == ""
     assert rcpt_parameters(ann, offered) == "NOTIFY=SUCCESS,DELAY ORCPT=rfc822;an+20n@a.test"
+    back = Recipient("ann@a.test", orcpt="utf-8;n\u00f6 \\x+=@a.test")
+    assert rcpt_parameters(back, offered) == r"ORCPT=utf-8;n\x{F6}\x{20}\x{5C}x\x{2B}\x{3D}@a.test"
+    assert decode_utf8_address(r"n\x{F6}\x{20}\x{5C}x\x{2B}\x{3D}@a.test") == "n\u00f6 \\x+=@a.test"
     assert xtext("ü") == "\\x{FC}"
