@@ -15,7 +15,7 @@ from smtpd_core.app.load import ENVIRONMENT, BadSettings, load, variables
 from smtpd_core.app.plan import explain
 from smtpd_core.app.sanity import faults, warnings
 from tests.app.daemon import ROOT
-from tests.app.test_sanity import mutate
+from tests.app.mutants import mutate
 
 STARTERS = [
     ROOT / "docs" / "examples" / "catcher.toml",
