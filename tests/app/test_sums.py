@@ -58,7 +58,7 @@ def test_messages_of_all_receivers_are_counted_once(tmp_path: Path) -> None:
         with ThreadPoolExecutor(6) as clients:
             list(clients.map(lambda number: send(daemon, number), range(30)))
         daemon.wait_for(30)
-        ended = 'smtpd_sessions_ended_total{tls="none",login="no"}'
+        ended = 'smtpd_sessions_ended_total{login="no",tls="none"}'
         wait_until(lambda: values(daemon).get(ended) == 30)
         found = values(daemon)
         assert found["smtpd_messages_total"] == 30
@@ -66,7 +66,7 @@ def test_messages_of_all_receivers_are_counted_once(tmp_path: Path) -> None:
         assert found['smtpd_replies_total{code="354"}'] == 30
         assert found['smtpd_hook_seconds_count{hook="on_recipient_to"}'] == 30
         assert found['smtpd_spool_sync_seconds_bucket{le="+Inf"}'] == found["smtpd_spool_sync_seconds_count"] > 0
-        assert found['smtpd_deliveries_total{way="maildir",result="delivered"}'] == 30
+        assert found['smtpd_deliveries_total{result="delivered",way="maildir"}'] == 30
         assert found["smtpd_queue_messages"] == 0
 
 
