@@ -50,7 +50,7 @@ def reading(one: Field[Any], kind: type) -> Callable[[object], Any]:
 def duration(value: object) -> float:
     """Seconds of 30, "30s", "5m", "2h" or "5d"."""
     expected = 'expected seconds or a duration like "30s", "5m", "2h" or "5d"'
-    seconds = _measure(value, _DURATIONS, "s", expected)
+    seconds = float(_measure(value, _DURATIONS, "s", expected))
     if not 0 <= seconds <= LONGEST:
         raise ValueError(f"{value!r} is out of range, {expected}")
     return seconds

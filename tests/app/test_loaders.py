@@ -116,6 +116,12 @@ def test_whatever_is_in_a_file_both_loaders_find_the_same(name: str) -> None:
     assert refused > 20, "hardly any mutant is a fault, so nothing was compared"
 
 
+def test_both_loaders_make_seconds_of_a_whole_number() -> None:
+    validation = pytest.importorskip("smtpd_core.app.validation")
+    table = {"limits": {"timeouts": {"command": 30}}, "relay": {"retry": [60, "5m"]}}
+    assert repr(tables.read(table)) == repr(validation.read(table))
+
+
 def test_the_settings_are_the_plain_dataclasses() -> None:
     validation = pytest.importorskip("smtpd_core.app.validation")
     settings, faults = validation.read({"threads": {"max": 5}, "domains": {"a.test": {"users": "any"}}})
