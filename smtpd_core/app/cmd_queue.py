@@ -25,7 +25,7 @@ from relay.timing import deadline, first_attempt
 from relay.view import Addressee, Filter, Listed, Status, Story, Try
 from smtpd_core.app.load import load
 from smtpd_core.app.settings import Settings
-from smtpd_core.app.terminal import progress, show_table
+from smtpd_core.app.terminal import progress, show_table, shown
 from smtpd_core.app.values import duration
 from smtpd_core.wire.envelope import Envelope
 
@@ -132,7 +132,7 @@ def _list(options: argparse.Namespace) -> int:
         if options.json:
             print("\n".join(json.dumps(asdict(one)) for one in several))
         elif not show_table(_COLUMNS, (row for one in several for row in _rows(one, now))):
-            print("\n".join(line for one in several for line in _lines(one, now)))
+            print("\n".join(shown(line) for one in several for line in _lines(one, now)))
     if not options.json:
         print(f"{count} message{'' if count == 1 else 's'}")
     return DONE
@@ -144,7 +144,7 @@ def _show(options: argparse.Namespace) -> int:
         story = _reader(options).show(options.id, now)
     except KeyError:
         return _unknown(options.id)
-    print(json.dumps(asdict(story), indent=2) if options.json else "\n".join(_told(story, now)))
+    print(json.dumps(asdict(story), indent=2) if options.json else "\n".join(map(shown, _told(story, now))))
     return DONE
 
 
@@ -228,9 +228,9 @@ def _check(options: argparse.Namespace) -> int:
         print(json.dumps({"faults": [one.text for one in faults], "set aside": unreadable, "aside": aside}))
     else:
         for one in faults:
-            print(one.text + ("; set aside" if one.id else ""))
+            print(shown(one.text) + ("; set aside" if one.id else ""))
         for name in aside:
-            print(f"kept aside: {state / 'aside' / name}")
+            print(shown(f"kept aside: {state / 'aside' / name}"))
         print(f"{len(faults)} faults, {len(aside)} files aside")
     return FAILED if faults else DONE
 

@@ -19,6 +19,7 @@ from relay.conversation import Conversation
 from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel, Trouble, Word
 from relay.link import addresses_of
 from smtpd_core.app.sanity import bad_address, system_name
+from smtpd_core.app.terminal import shown
 from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.envelope import MailParameters, Recipient
 from smtpd_core.wire.sasl.client import Credentials
@@ -75,10 +76,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"send: {error}", file=sys.stderr)
         return 2
     except (Trouble, OSError) as trouble:
-        print(f"send: {trouble}", file=sys.stderr)
+        print(f"send: {shown(str(trouble))}", file=sys.stderr)
         return 1
     for recipient, word in zip(load.recipients, words, strict=True):
-        print(_as_json(recipient, word) if options.json else f"{recipient.address}: {word.answer or word.error}")
+        print(_as_json(recipient, word) if options.json else shown(f"{recipient.address}: {word.answer or word.error}"))
     return 0 if all(_is_taken(word) for word in words) else 1
 
 
@@ -187,4 +188,4 @@ class _Shown:
 
     def reply(self, answer: Answer) -> None:
         for line in str(answer).splitlines():
-            print(f"S: {line}", file=sys.stderr)
+            print(f"S: {shown(line)}", file=sys.stderr)

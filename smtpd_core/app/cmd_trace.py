@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from typing import TextIO
 
 from smtpd_core.app.load import load
+from smtpd_core.app.terminal import shown
 
 _ID = re.compile(r"(?:([smd])-)?([0-9A-Za-z]+(?:-[0-9A-Za-z]+)*)\Z")
 _SESSION = re.compile(r"\bs-[0-9A-Za-z-]+")
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         print(f"trace: nothing about {options.id} in the log", file=sys.stderr)
         return 1
-    print("\n".join(map(_as_json if options.json else _readable, found)))
+    print("\n".join(map(_as_json if options.json else _safe, found)))
     return 0
 
 
@@ -118,6 +119,11 @@ def _as_json(entry: str) -> str:
     except ValueError:
         is_object = False
     return entry if is_object else json.dumps({"line": entry})
+
+
+def _safe(entry: str) -> str:
+    """Readable, and nothing in it steers a terminal, whatever wrote the log."""
+    return "\n".join(map(shown, _readable(entry).split("\n")))
 
 
 def _readable(entry: str) -> str:

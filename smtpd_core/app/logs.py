@@ -15,10 +15,14 @@ import time
 from typing import TextIO
 
 from smtpd_core.app.settings import Log
+from smtpd_core.app.terminal import shown
 from smtpd_core.app.transcripts import TRANSCRIPT
 from smtpd_core.threads import LogWriter
 
 _FLOW = re.compile(r"\b[smd]-[0-9A-Za-z][0-9A-Za-z.-]*")
+
+# JSON escapes those below 32 only; terminals obey these too.
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(127, 160)}
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -29,9 +33,10 @@ class TextForm(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         lead = f"{_stamp(record)} {record.levelname} {_room(record.name)} "
         message = record.getMessage()
+        # What a client said can't begin a line of its own, or move a terminal's cursor.
         # Only a transcript has lines of its own: a reply of several.
         lines = message.split("\n") if record.name == TRANSCRIPT else (message,)
-        return "\n".join(lead + _one_line(line) for line in lines) + _trouble(self, record, "\n")
+        return "\n".join(lead + shown(line) for line in lines) + _trouble(self, record, "\n")
 
 
 class JsonForm(logging.Formatter):
@@ -49,7 +54,7 @@ class JsonForm(logging.Formatter):
             entry["flow"] = list(dict.fromkeys(flow))
         if trouble := _trouble(self, record, ""):
             entry["trouble"] = trouble
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry, ensure_ascii=False).translate(_CONTROLS)
 
 
 def _stamp(record: logging.LogRecord) -> str:
@@ -58,11 +63,6 @@ def _stamp(record: logging.LogRecord) -> str:
 
 def _room(name: str) -> str:
     return name.removeprefix("smtpd_core.")
-
-
-def _one_line(text: str) -> str:
-    """What a client said can't begin a line of its own, or move a terminal's cursor."""
-    return "".join(c if c >= " " and c != "\x7f" else f"\\x{ord(c):02x}" for c in text)
 
 
 def _trouble(form: logging.Formatter, record: logging.LogRecord, lead: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import smtplib
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from smtpd_core.app.cli import main
+from smtpd_core.app.logs import FORMS
 from tests.app.daemon import DaemonProcess
 
 LOG = """\
@@ -63,6 +65,28 @@ def test_a_traceback_belongs_to_its_line(tmp_path: Path, capsys: pytest.CaptureF
     log.write_text(TROUBLE)
     assert main(["trace", "--log", str(log), "s-1a-1"]) == 0
     assert capsys.readouterr().out == TROUBLE.partition("2026-01-01T00:00:01")[0]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_strangers_said_can_not_command_the_terminal(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log in JSON keeps what was said, and so does one that another program wrote."""
+    said = "s-1a-1: said \x1b[2Jgone \x9b2J"
+    entry = {"time": "2026-01-01T00:00:00.000Z", "level": "info", "room": "server", "message": said}
+    text = f"2026-01-01T00:00:00.000Z INFO server {said}"
+    log = tmp_path / "log"
+    log.write_text((json.dumps(entry) if form == "json" else text) + "\n")
+    assert main(["trace", "--log", str(log), "s-1a-1"]) == 0
+    assert capsys.readouterr().out.endswith(r" INFO server s-1a-1: said \x1b[2Jgone \x9b2J" + "\n")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_form_of_the_log_commands_a_terminal(form: str) -> None:
+    record = logging.makeLogRecord({"name": "smtpd_core.server", "msg": "said \x1b[2J \x9b2J \x7f"})
+    line = FORMS[form].format(record)
+    assert line.isprintable()
+    assert form == "text" or json.loads(line)["message"] == "said \x1b[2J \x9b2J \x7f"
 
 
 def test_logs_of_several_files_and_processes_are_put_in_order(
