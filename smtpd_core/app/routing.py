@@ -137,7 +137,7 @@ def aliases_of(domain: Domain) -> Mapping[str, tuple[str, ...]]:
 
 def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
     """Lines `name: address, address`; '#' begins a comment, a line that begins with a blank continues the last one."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     name = ""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         text = line.partition("#")[0].rstrip()
@@ -152,9 +152,9 @@ def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
             name = fold_user(name.strip())
             if not colon or not name:
                 raise ValueError(f"{path}:{number}: expected `name: address, address`")
-            found[name] = ()
+            found[name] = []
         for target in split(targets):
             if reason := bad_target(target):
                 raise ValueError(f"{path}:{number}: {reason}")
-            found[name] += (target,)
-    return found
+            found[name].append(target)
+    return {name: tuple(targets) for name, targets in found.items()}
