@@ -7,6 +7,7 @@ Not here: becoming that user (life.py).
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 from pathlib import Path
@@ -15,19 +16,20 @@ READ, WRITE, ENTER = os.R_OK, os.W_OK, os.X_OK
 
 
 class Permissions:
-    """Of `user`; "" is this process. One who does not exist may do nothing."""
+    """Of `user` in `group`, "" being its own. "" for both is this process. One who does not exist may do nothing."""
 
-    def __init__(self, user: str) -> None:
+    def __init__(self, user: str, group: str = "") -> None:
         self.user = user if os.geteuid() == 0 else ""
         self._id = -1
         self._groups: set[int] = set()
         if self.user:
             try:
                 entry = pwd.getpwnam(user)
+                gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
             except KeyError:
                 return
             self._id = entry.pw_uid
-            self._groups = set(os.getgrouplist(user, entry.pw_gid))
+            self._groups = set(os.getgrouplist(user, gid))
 
     @property
     def whose(self) -> str:

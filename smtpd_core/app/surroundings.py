@@ -23,14 +23,14 @@ def unreadable(path: str, settings: Settings) -> list[str]:
     """Why a file can't be read; nothing where it can."""
     if not os.path.isfile(path):
         return [f"{path}: no such file"]
-    permissions = Permissions(settings.user)
+    permissions = Permissions(settings.user, settings.group)
     return [] if permissions.allow(path, READ) else [f"{path}: not readable{permissions.whose}"]
 
 
 def state(settings: Settings) -> Iterator[Fault]:
     path = Path(settings.state).absolute() if settings.state else Path("/")
     # A directory that is made becomes the user's; one that is there is left as it is.
-    permissions = Permissions(settings.user if os.path.exists(path) else "")
+    permissions = Permissions(settings.user if os.path.exists(path) else "", settings.group)
     while not os.path.exists(path):  # unlike Path.exists(), also for a name that no file can have
         path = path.parent
     if not os.path.isdir(path):
@@ -47,7 +47,7 @@ def process(settings: Settings) -> Iterator[Fault]:
         yield "group", f"there is no group {settings.group!r}"
     for key, text, user in (("pid_file", settings.pid_file, ""), ("log.file", settings.log.file, settings.user)):
         path = Path(text).absolute()
-        permissions = Permissions(user)
+        permissions = Permissions(user, settings.group)
         if text and os.path.isdir(path):
             yield key, f"{path} is a directory"
         elif text and not permissions.allow(path if os.path.exists(path) else path.parent, WRITE):

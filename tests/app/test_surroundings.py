@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import tempfile
@@ -80,6 +81,19 @@ def test_permissions_are_those_that_the_user_has(mode: int, owner: str, place: P
     file.chmod(mode)
     for wanted in (READ, WRITE, ENTER, READ | WRITE):
         assert Permissions("nobody").allow(file, wanted) == tried(file, wanted), (oct(mode), owner, wanted)
+
+
+@as_root
+def test_a_group_of_the_settings_counts_instead_of_the_user_s_own(place: Path) -> None:
+    """As life.py becomes it: the group that the password file gives the user is left."""
+    key = place / "key.pem"
+    key.touch(mode=0o640)
+    given, own = grp.getgrnam("mail").gr_gid, pwd.getpwnam("nobody").pw_gid
+    settings = with_state(place, user="nobody", group="mail", tls=Tls(certificate=str(key)))
+    os.chown(key, 0, given)
+    assert faults(settings) == []
+    os.chown(key, 0, own)
+    assert faults(settings) == [f"tls.certificate: {key}: not readable for user nobody"]
 
 
 def tried(file: Path, wanted: int) -> bool:
