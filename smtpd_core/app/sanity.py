@@ -328,7 +328,7 @@ def _relay(settings: Settings) -> Iterator[Fault]:
         text = relay.dns_server if ":" in relay.dns_server else f"{relay.dns_server}:53"
         if reason := bad_address(text):
             yield "relay.dns_server", reason
-    yield from ways.faults(relay)
+    yield from ways.faults(settings)
 
 
 def _metrics(settings: Settings) -> Iterator[Fault]:

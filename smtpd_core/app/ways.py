@@ -8,7 +8,6 @@ Not here: which domains are ours (routing.py), everything else of the relay (rel
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -17,7 +16,8 @@ from certs.trouble import CertificateError
 from relay.hop import TlsLevel, TlsPolicy
 from relay.link import is_loopback
 from relay.relaying import Way
-from smtpd_core.app.settings import Relay, Route
+from smtpd_core.app.settings import Relay, Route, Settings
+from smtpd_core.app.surroundings import unreadable
 from smtpd_core.wire.sasl.client import Credentials
 
 _TLS = {
@@ -68,8 +68,9 @@ def ways(relay: Relay) -> dict[str, Way]:
     return found
 
 
-def faults(relay: Relay) -> Iterator[tuple[str, str]]:
+def faults(settings: Settings) -> Iterator[tuple[str, str]]:
     """What is wrong with logins, files and levels; each with its key."""
+    relay = settings.relay
     seen: dict[str, tuple[str, Route]] = {}
     for key, destination, route in _routes(relay):
         prefix = f"{key}.smarthost_" if key == "relay" else f"{key}."
@@ -94,11 +95,11 @@ def faults(relay: Relay) -> Iterator[tuple[str, str]]:
         if route.messages_per_minute < 0:
             yield f"{key}.messages_per_minute", "expected a rate, or 0 for any"
         files = {"password_file": route.password_file, "token_file": route.token_file}
-        yield from ((f"{prefix}{name}", reason) for name, path in files.items() for reason in _unreadable(path))
+        yield from ((f"{prefix}{name}", reason) for name, path in files.items() for reason in _unfit(path, settings))
         files = {"ca_file": route.ca_file, "certificate": route.certificate, "key": route.key}
-        yield from ((f"{key}.{name}", reason) for name, path in files.items() for reason in _unreadable(path))
+        yield from ((f"{key}.{name}", reason) for name, path in files.items() for reason in _unfit(path, settings))
     files = {"ca_file": relay.ca_file, "certificate": relay.certificate, "key": relay.key}
-    yield from ((f"relay.{name}", reason) for name, path in files.items() for reason in _unreadable(path))
+    yield from ((f"relay.{name}", reason) for name, path in files.items() for reason in _unfit(path, settings))
 
 
 def common_tls(relay: Relay) -> TlsPolicy:
@@ -181,8 +182,5 @@ def _is_here(destination: str) -> bool:
     return all(host == "localhost" or is_loopback(host) for host in hosts)
 
 
-def _unreadable(path: str) -> Iterator[str]:
-    if path and not os.path.isfile(path):
-        yield f"{path}: no such file"
-    elif path and not os.access(path, os.R_OK):
-        yield f"{path}: not readable"
+def _unfit(path: str, settings: Settings) -> list[str]:
+    return unreadable(path, settings) if path else []

@@ -14,7 +14,7 @@ import pytest
 
 from smtpd_core.app.permissions import ENTER, READ, WRITE, Permissions
 from smtpd_core.app.sanity import faults
-from smtpd_core.app.settings import EMBEDDED, Log, Settings, Tls
+from smtpd_core.app.settings import EMBEDDED, Log, Relay, Settings, Tls
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 
@@ -81,6 +81,18 @@ def test_permissions_are_those_that_the_user_has(mode: int, owner: str, place: P
     file.chmod(mode)
     for wanted in (READ, WRITE, ENTER, READ | WRITE):
         assert Permissions("nobody").allow(file, wanted) == tried(file, wanted), (oct(mode), owner, wanted)
+
+
+@as_root
+def test_a_password_for_the_smart_host_that_only_root_reads_is_told(place: Path) -> None:
+    """It is read when root is gone: the check said yes, and the start failed."""
+    file = place / "password"
+    file.touch(mode=0o600)
+    relay = Relay(enabled=True, smarthost="hub.test:587", smarthost_user="us", smarthost_password_file=str(file))
+    settings = with_state(place, user="nobody", relay=relay)
+    assert faults(settings) == [f"relay.smarthost_password_file: {file}: not readable for user nobody"]
+    file.chmod(0o644)
+    assert faults(settings) == []
 
 
 @as_root
