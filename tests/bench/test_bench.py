@@ -90,9 +90,9 @@ def test_the_load_is_stored_octet_for_octet(in_c: bool, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("in_c", [False, True])
-@pytest.mark.parametrize(("per_connection", "connections"), [(0, 3), (10, 3), (1, 30)])
+@pytest.mark.parametrize(("per_connection", "sessions", "connections"), [(0, 3, 3), (10, 1, 3), (1, 1, 30)])
 def test_a_connection_carries_as_many_messages_as_the_job_says(
-    per_connection: int, connections: int, in_c: bool, monkeypatch: pytest.MonkeyPatch
+    per_connection: int, sessions: int, connections: int, in_c: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0 means all of them: it was left out of the command once, and every message had a connection of its own."""
     if in_c and load_program() is None:
@@ -104,7 +104,7 @@ def test_a_connection_carries_as_many_messages_as_the_job_says(
     server.on_message_received = lambda session, message: None
     server.on_accept_connection = greeted.append
     with server:
-        job = {"messages": 30, "sessions": 3, "per_connection": per_connection}
+        job = {"messages": 30, "sessions": sessions, "per_connection": per_connection}
         words = generator(server.address[1], DURABLE, job, Terms())
         subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=60)
     assert len(greeted) == connections
