@@ -112,7 +112,10 @@ class House:
         if hook is None:
             return
         try:
-            hook.function(session, told)
+            if isinstance(told, WithheldError):
+                told.tell(hook.function, session)
+            else:
+                hook.function(session, told)
         except BaseException as failure:  # the observer of errors has nobody behind it but the log
             # What it raises may quote what it was told of, and is chained to what is being handled here.
             _log_failure(who, "on_server_error", WithheldError("on_server_error", failure) if secret else failure)

@@ -8,6 +8,8 @@ Thread: any.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 
 class WithheldError(Exception):
@@ -35,6 +37,15 @@ class WithheldError(Exception):
     def original(self) -> BaseException:
         """The exception as it was raised."""
         return self._original
+
+    def tell(self, listener: Callable[[Any, Any], object], session: object) -> None:
+        """Call `listener(session, self)` as if this one were being handled: what writes down the exception at hand,
+        as log.exception() does, would else find the original, which the caller is handling."""
+        try:
+            raise self from None
+        except WithheldError:
+            self.__context__ = self.__traceback__ = None
+            listener(session, self)
 
     def __reduce__(self) -> str:
         raise TypeError("a WithheldError stays in its process: its original holds secrets")

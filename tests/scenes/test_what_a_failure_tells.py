@@ -147,6 +147,7 @@ class Scene:
 
     def _hear(self, error: BaseException) -> None:
         self.told.append(error)
+        logging.getLogger("program").exception("noted")  # the exception at hand, with the frames that it came through
         raise RuntimeError(f"the observer of errors fails too: {error!r}") from error
 
     def log_in(self, name: str) -> str:
