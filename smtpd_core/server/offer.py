@@ -4,13 +4,15 @@ The look is one comparison of the store's `version`. Only where that is another 
 as part of the log-in share, since it may block; new offers are made for all listeners at once.
 A mechanism that was asked for by name and serves nobody any more is left out, unless no other would be left: then
 those offers stay that were, which the accounts that still have the secret can use.
-Thread: the session's turn; one at a time makes offers, the others go on with those that there are.
+Thread: the session's turn; one at a time makes offers. The others go on with those that there are, and so do all where
+the log-in share is full: who only brings mail does not stand in line behind log-ins.
 Not here: which mechanisms are usable (login.py), the reply to EHLO (wire).
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 # The protocol settings of a listener with what its store serves now. ValueError where that is nothing.
 Make = Callable[[ListenerSettings], ProtocolSettings]
 
+# Seconds after which a store that did not answer is asked again, though it is of the same version.
+ASK_AGAIN_AFTER = 10.0
+
 
 class Offer:
     """The dialects of all listeners, and the version of the account store that they were made for."""
@@ -37,32 +42,47 @@ class Offer:
         self.dialects: dict[ListenerSettings, ProtocolSettings] = {}
         self._make: Make | None = None
         self._version: object = None
-        self._lock = Lock()
+        self._ask_again = 0.0  # when; 0 where the store answered
+        self._asking = Lock()
+        self._changing = Lock()
 
     def begin(self, dialects: dict[ListenerSettings, ProtocolSettings], version: object, make: Make) -> None:
         """`dialects` were made after `version` was read; `make` makes one anew."""
-        self.dialects, self._version, self._make = dialects, version, make
+        with self._changing:
+            self.dialects, self._version, self._make, self._ask_again = dialects, version, make, 0.0
 
     def is_old(self, store: AccountStore | None) -> bool:
-        return version_of(store) != self._version
+        if self._ask_again and time.monotonic() >= self._ask_again:
+            return True
+        try:
+            return version_of(store) != self._version
+        except Exception:  # renew() meets it too, and there it is told
+            return not self._ask_again
 
     def renew(self, store: AccountStore | None) -> None:
         """Ask the store, which may block. Where it does not answer, or has nothing, all stays as it was."""
-        if self._make is None or not self._lock.acquire(blocking=False):
+        if self._make is None or not self._asking.acquire(blocking=False):
             return
         try:
+            with self._changing:
+                before, make, self._ask_again = self.dialects, self._make, 0.0
             self._version = version_of(store)  # before asking: a change in between is then seen next time
-            self.dialects = {one: self._renewed(one, old, self._make) for one, old in self.dialects.items()}
+            made = {one: self._renewed(one, old, make) for one, old in before.items()}
+            with self._changing:
+                if self.dialects is before:  # else they were made for other settings meanwhile, and count
+                    self.dialects = made
+        except BaseException as error:
+            self._ask_again = time.monotonic() + ASK_AGAIN_AFTER
+            if not isinstance(error, StoreUnavailable):
+                raise
         finally:
-            self._lock.release()
+            self._asking.release()
 
     def _renewed(self, listener: ListenerSettings, old: ProtocolSettings, make: Make) -> ProtocolSettings:
         if not old.mechanisms:
             return old
         try:
             new = make(listener)
-        except StoreUnavailable:
-            return old
         except ValueError as error:
             log.error("%s; AUTH goes on to offer %s", error, " ".join(old.mechanisms))
             return old
@@ -77,12 +97,10 @@ class Offer:
         return new
 
 
-def follow(dialogue: Dialogue, turn: Turn) -> bool:
-    """At EHLO on a listener with AUTH: let the session have what is offered now. False where there is no slot."""
+def follow(dialogue: Dialogue, turn: Turn) -> None:
+    """At EHLO on a listener with AUTH: let the session have what is offered now."""
     house = dialogue.house
-    if house.offer.is_old(house.accounts):
-        if not turn.enter(house.login_meter):
-            return False
+    if house.offer.is_old(house.accounts) and turn.enter(house.login_meter):
         try:
             house.offer.renew(house.accounts)
         except BaseException as error:
@@ -92,4 +110,3 @@ def follow(dialogue: Dialogue, turn: Turn) -> bool:
     dialect = house.offer.dialects[dialogue.session.listener]
     if dialect.mechanisms != dialogue.protocol.settings.mechanisms:
         dialogue.protocol.adopt(dialect)
-    return True

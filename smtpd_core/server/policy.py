@@ -69,8 +69,8 @@ def connected(dialogue: Dialogue, event: Connected, turn: Turn) -> Wish | None:
 
 def hello(dialogue: Dialogue, event: Hello, turn: Turn) -> Wish | None:
     dialogue.origin = None
-    if dialogue.protocol.settings.mechanisms and not offer.follow(dialogue, turn):
-        return Wish.NEED_SLOT
+    if dialogue.protocol.settings.mechanisms:
+        offer.follow(dialogue, turn)
     hook = dialogue.house.slots.on_hello
     if hook is None:
         dialogue.protocol.accept()

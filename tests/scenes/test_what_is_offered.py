@@ -20,6 +20,7 @@ from smtpd_core.accounts.opening import open_editable, open_store
 from smtpd_core.accounts.sql import store as sql
 from smtpd_core.accounts.store import EditableStore
 from smtpd_core.net import GuardSettings
+from smtpd_core.server import offer
 from tests.server.people import Line
 
 HASHED, BOTH = ("password",), ("password", "scram-sha-256")
@@ -213,3 +214,89 @@ def test_a_store_that_is_down_changes_nothing(serve: Callable[..., SmtpServer]) 
         assert offered(client) == {"PLAIN", "LOGIN"}
         store.is_down, store.serves, store.version = False, frozenset({"cleartext"}), 2
         assert offered(client) == {"CRAM-MD5"}
+
+
+def test_a_store_that_did_not_answer_is_asked_again_though_its_version_stays(
+    serve: Callable[..., SmtpServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Changing([UserAccount("ann", "x")])
+    server = serve(store)
+    with smtplib.SMTP(*server.address) as client:
+        store.is_down, store.serves, store.version = True, frozenset({"cleartext"}), 1
+        offered(client)
+        before, store.is_down = store.asked, False
+        assert offered(client) == {"PLAIN", "LOGIN"} and store.asked == before, "not at each EHLO"
+        monkeypatch.setattr(offer, "ASK_AGAIN_AFTER", 0.001)
+        store.is_down, store.version = True, 2
+        offered(client)
+        store.is_down = False
+        until(lambda: offered(client) == {"CRAM-MD5"})
+
+
+def test_settings_that_change_while_the_store_is_asked_stay(serve: Callable[..., SmtpServer]) -> None:
+    store = Changing([UserAccount("ann", "x")])
+    server = serve(store)
+    gate = store.gate = threading.Event()
+    store.version = 1
+    first, asked = Line(server.address), store.asked
+    first.say("EHLO probe")
+    until(lambda: store.asked > asked)
+    store.gate = None
+    server.max_data_size = 12_345
+    gate.set()
+    assert first.hear().startswith("250")
+    first.close()
+    with smtplib.SMTP(*server.address) as client:
+        client.ehlo()
+        assert client.esmtp_features["size"] == "12345"
+
+
+class Slow(Changing):
+    """A log-in takes until the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__([UserAccount("ann", "x")])
+        self.inside = threading.Semaphore(0)
+        self.opens = threading.Event()
+
+    def verify(self, user: str, password: str) -> Account | None:
+        self.inside.release()
+        assert self.opens.wait(20)
+        return super().verify(user, password)
+
+
+def test_who_says_ehlo_does_not_stand_in_line_behind_log_ins(serve: Callable[..., SmtpServer]) -> None:
+    store = Slow()
+    server = serve(store, max_thread_count=2)  # of which log-ins have one
+    busy = Line(server.address)
+    busy.say("EHLO probe")
+    busy.hear()
+    busy.say("AUTH PLAIN AGFubgB4")
+    assert store.inside.acquire(timeout=20)
+    store.serves, store.version = frozenset({"cleartext"}), 1
+    with smtplib.SMTP(*server.address, timeout=5) as bystander:
+        assert offered(bystander) == {"PLAIN", "LOGIN"}
+        store.opens.set()
+        until(lambda: offered(bystander) == {"CRAM-MD5"})
+    busy.close()
+
+
+def test_a_store_that_can_not_tell_its_version_is_reported_without_its_words(
+    serve: Callable[..., SmtpServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(MemoryStore):
+        is_broken = False
+
+        @property
+        def version(self) -> int:
+            if self.is_broken:
+                raise RuntimeError("hunter2")
+            return 1
+
+    store = Broken([UserAccount("ann", "x")])
+    server = serve(store)
+    store.is_broken = True
+    with smtplib.SMTP(*server.address) as client:
+        for _ in range(3):
+            assert "PLAIN" in offered(client)
+    assert caplog.text.count("the account store failed: RuntimeError") == 1 and "hunter2" not in caplog.text
