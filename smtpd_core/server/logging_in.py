@@ -74,13 +74,15 @@ def authenticated(dialogue: Dialogue, event: Authenticated, turn: Turn) -> Wish 
     house, session, protocol = dialogue.house, dialogue.session, dialogue.protocol
     known = dialogue.account
     account: Account | Reply | None = known
-    if known is None or event.acts_as not in ("", known.user_name):
+    # Who asks to act as the name that he logs in with asks for nothing, however the store spells it.
+    acts_as = "" if event.acts_as == dialogue.login_user else event.acts_as
+    if known is None or acts_as not in ("", known.user_name):
         if not turn.enter(house.login_meter):
             return Wish.NEED_SLOT
         try:
             account = known or account_of(house.accounts, event.identity)
             if isinstance(account, Account):
-                account = acting(house.accounts, account, event.acts_as)
+                account = acting(house.accounts, account, acts_as)
         except BadAnswer as error:
             house.report(session, "the account store", error.with_traceback(None))
             account = replies.login_unavailable_454

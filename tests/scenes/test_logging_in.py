@@ -241,6 +241,17 @@ def test_acting_as_another_needs_the_stores_permission(serve: Serve) -> None:
         assert client.docmd("AUTH", f"PLAIN {response}")[0] == 535
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_acting_as_oneself_needs_no_permission_however_the_name_is_spelt(serve: Serve, mechanism: str) -> None:
+    server = serve(user_accounts=MemoryStore(PEOPLE, case_insensitive=True))
+    for acts_as, code in (("ANN", 235), ("ann", 235), ("Bob", 535)):
+        one = client_side(mechanism, Credentials("ANN", "correct horse", act_as=acts_as))
+        with smtplib.SMTP(*server.address, timeout=20) as client:
+            client.starttls()
+            client.ehlo()
+            assert exchange(client, one) == code, acts_as
+
+
 @pytest.mark.parametrize(
     ("rule", "code", "is_told"), [("off", 250, False), ("warn", 250, True), ("enforce", 553, True)]
 )
