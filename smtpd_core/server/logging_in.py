@@ -57,7 +57,8 @@ def _find_secret(dialogue: Dialogue, event: NeedSecret) -> Answer:
     where = "on_authenticate"
     try:
         if hook is not None:
-            answer = answer_of_program(hook.function(dialogue.session, Login(event)), event)
+            verdict = hook.function(dialogue.session, Login(event))
+            answer = answer_of_program(verdict, event, dialogue.protocol.settings.salt_key)
             if answer is not None:
                 return answer
         where = "the account store"

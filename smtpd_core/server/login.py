@@ -57,12 +57,14 @@ class Answer:
         self.refusal = refusal
 
 
-def answer_of_program(verdict: object, event: NeedSecret) -> Answer | None:
+def answer_of_program(verdict: object, event: NeedSecret, salt_key: bytes) -> Answer | None:
     """What on_authenticate returned; None leaves it to the store. Raises BadAnswer."""
     if verdict is None:
         return None
     if isinstance(verdict, UserAccount):
-        answer = _ask_store(MemoryStore([verdict], case_insensitive=True), event)
+        store = MemoryStore([verdict], case_insensitive=True)
+        store.salt_key = salt_key  # the salts of names that nobody knows are of it too
+        answer = _ask_store(store, event)
         if answer.secret is not None:
             answer.account = verdict.without_password()
         return answer

@@ -130,6 +130,19 @@ def test_an_embedding_program_gives_the_key(tmp_path: Path, store: str) -> None:
     assert run() == run(), "by default it is the process's own"
 
 
+def test_accounts_that_a_program_supplies_change_and_stay_like_unknown_names() -> None:
+    def run(key: bytes) -> dict[str, tuple[bytes, int]]:
+        with SmtpServer(
+            port=0, user_accounts=[UserAccount("ann", "x")], clear_text_without_tls=True, scram_salt_key=key,
+            on_authenticate=lambda session, login: UserAccount("bob", "y") if login.user == "bob" else None,
+        ) as server:  # fmt: skip
+            return {name: told(server.address, name) for name in NAMES}
+
+    one, same, other = run(b"k" * 32), run(b"k" * 32), run(b"K" * 32)
+    assert one == same
+    assert not [name for name in NAMES if one[name] == other[name]]
+
+
 @pytest.mark.parametrize("key, why", [(b"short", "16 or more"), ("text" * 8, "no bytes")])
 def test_a_key_that_is_none_is_refused_and_not_quoted(key: object, why: str) -> None:
     with pytest.raises((TypeError, ValueError), match=why) as refused:
