@@ -77,6 +77,7 @@ def _where(options: argparse.Namespace) -> tuple[str, Choices]:
 
 
 def _add(options: argparse.Namespace, url: str, choices: Choices) -> int:
+    _must_be_addresses(options)
     store = open_editable(url, choices, may_make=True)
     account = Account(
         options.name, options.display_name, options.email, tuple(options.may_send_as), tuple(options.may_act_as)
@@ -85,6 +86,15 @@ def _add(options: argparse.Namespace, url: str, choices: Choices) -> int:
         raise ValueError(f"account {options.name!r} is there already; passwd gives it a new password")
     store.add(Entry(account, _secrets(options, store)))
     return _done(options, "added", f" to the {url.partition(':')[0]} store")
+
+
+def _must_be_addresses(options: argparse.Namespace) -> None:
+    """The sender rule passes over what is no address, and so the user could not send as was meant."""
+    for option, value in [("email", options.email), *(("may-send-as", one) for one in options.may_send_as)]:
+        local, at, domain = value.rpartition("@")
+        if value and not (at and domain and (local or option == "may-send-as")):
+            more = " or @domain" if option == "may-send-as" else ""
+            raise ValueError(f"--{option} {value!r}: an address{more} is due, as ann@example.test")
 
 
 def _passwd(options: argparse.Namespace, url: str, choices: Choices) -> int:

@@ -111,6 +111,15 @@ def test_mistakes_are_told_with_what_would_be_right(
     assert told.code in (1, 2) and why in told.err and "Traceback" not in told.err
 
 
+@pytest.mark.parametrize("wrong", [("--email", "ann"), ("--email", "@x.test"), ("--may-send-as", "y.test")])
+def test_what_is_no_address_is_refused_since_nobody_could_send_as_it(
+    user: User, tmp_path: Path, wrong: tuple[str, str]
+) -> None:
+    told = user("add", "--store", "file:users.toml", "ann", *wrong, password="one")
+    assert told.code == 2 and f"{wrong[0]} {wrong[1]!r}: an address" in told.err
+    assert not (tmp_path / "users.toml").exists()
+
+
 def test_the_password_of_a_database_need_not_be_seen_in_the_list_of_processes(user: User, tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     (tmp_path / "pw").write_text("hunter2\n")
