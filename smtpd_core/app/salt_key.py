@@ -28,8 +28,9 @@ def salt_key(state: str) -> bytes:
 
 def _make(path: Path) -> None:
     """Whole or not at all: a link appears in one step, and only where there is none yet."""
-    beside = path.with_name(f".{NAME}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+    # By chance and not by process: in two containers over one directory both are process 1.
+    beside = path.with_name(f".{NAME}.{secrets.token_hex(8)}")
+    descriptor = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import smtplib
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from smtpd_core.accounts import Account, MemoryStore
 from smtpd_core.accounts.chain import ChainStore
 from smtpd_core.accounts.entry import Entry
 from smtpd_core.accounts.opening import open_editable, open_store
+from smtpd_core.app.salt_key import NAME, salt_key
 from smtpd_core.net import GuardSettings
 from smtpd_core.wire.sasl.verifier import make_verifier
 from tests.app.daemon import DaemonProcess
@@ -141,6 +145,22 @@ def test_accounts_that_a_program_supplies_change_and_stay_like_unknown_names() -
     one, same, other = run(b"k" * 32), run(b"k" * 32), run(b"K" * 32)
     assert one == same
     assert not [name for name in NAMES if one[name] == other[name]]
+
+
+def test_one_key_comes_of_many_first_starts_though_they_have_the_same_process_number(tmp_path: Path) -> None:
+    """As processes of containers that share the directory have."""
+    for number in range(4):
+        state = tmp_path / str(number)
+        state.mkdir()
+        begin = threading.Barrier(8)
+
+        def start(state: Path = state, begin: threading.Barrier = begin) -> bytes:
+            begin.wait(20)
+            return salt_key(str(state))
+
+        with ThreadPoolExecutor(8) as starts:
+            keys = {one.result() for one in [starts.submit(start) for _ in range(8)]}
+        assert keys == {(state / NAME).read_bytes()} and os.listdir(state) == [NAME]
 
 
 @pytest.mark.parametrize("key, why", [(b"short", "16 or more"), ("text" * 8, "no bytes")])
