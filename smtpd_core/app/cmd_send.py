@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from email.utils import formatdate, make_msgid
 from functools import partial
@@ -46,6 +47,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
     parser.add_argument("--hello", default="localhost", help="the name to give in EHLO")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each step, default %(default)s")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, help="seconds in which a server that is not there yet may come up"
+    )
     parser.add_argument("--json", action="store_true", help="the last word on each recipient as JSON, an object a line")
     parser.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the message; - is standard input")
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         utf8=not (options.sender + "".join(options.to)).isascii(),
     )
     try:
-        words = send(options.server, _manners(options), load, verbose=options.verbose)
+        words = send(options.server, _manners(options), load, verbose=options.verbose, wait=options.wait)
     except EOFError:
         print("send: no password: set SMTPD_PASSWORD, or answer the prompt", file=sys.stderr)
         return 2
@@ -89,22 +93,28 @@ def _as_json(recipient: Recipient, word: Word) -> str:
     return json.dumps({"recipient": recipient.address, "is_taken": _is_taken(word), "code": code, "said": said})
 
 
-def send(server: str, manners: Manners, load: Load, *, verbose: bool = False) -> list[Word]:
+def send(server: str, manners: Manners, load: Load, *, verbose: bool = False, wait: float = 0.0) -> list[Word]:
     """One transaction with a server: the last word on each recipient. Raises Trouble and OSError."""
+    ends = time.monotonic() + wait
     host, _, port = server.rpartition(":")
     host = host.strip("[]")
     observer = _Shown() if verbose else None
     trouble: Exception = OSError(f"{host}: no address")
-    for address in addresses_of(host, int(port)):
-        conversation = Conversation(Hop(host, address, int(port)), manners, observer)
-        try:
-            conversation.open()
-            return conversation.deliver(load)
-        except Trouble as one:
-            trouble = one
-        finally:
-            conversation.close()
-    raise trouble
+    while True:
+        is_open = False
+        for address in addresses_of(host, int(port)):
+            conversation = Conversation(Hop(host, address, int(port)), manners, observer)
+            try:
+                conversation.open()
+                is_open = True
+                return conversation.deliver(load)
+            except Trouble as one:
+                trouble = one
+            finally:
+                conversation.close()
+        if is_open or time.monotonic() >= ends:
+            raise trouble
+        time.sleep(0.1)  # another process's port: nobody tells when it opens
 
 
 def own_address(user: str = "") -> str:

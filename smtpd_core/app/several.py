@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from certs.renewal import Renewal
 from smtpd_core.app.build import Daemon, complete
-from smtpd_core.app.certificates import pair_files
+from smtpd_core.app.certificates import pair_files, tls_terms
 from smtpd_core.app.logs import Logbook
 from smtpd_core.app.processes import LEAVE, Master, Role, Ward
 from smtpd_core.app.reloading import UNUSABLE, reload, tell_refused, within_reach
@@ -55,8 +56,7 @@ class Several:
         settings = self._bound.settings
         for listener in self._bound.listeners:
             listener.is_shared = True
-        if any(one.tls != "none" for one in settings.listener):
-            pair_files(settings)  # a first self-signed certificate is made once, not by each child
+        _try_certificates(settings)  # a first self-signed certificate is made once, not by each child
         self._book = Logbook(settings.log, has_thread=False)
         for warning in warnings(settings):
             log.warning("%s", warning)
@@ -93,13 +93,16 @@ class Several:
         self._supervisor.tell(state, f"MAINPID={os.getpid()}", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def _may_reload(self) -> bool:
-        """The settings can be read and make sense; a receiver that can't start with them leaves the old one be."""
+        """The settings can be read and make sense, and their certificates can be used: else all stays as it is, the
+        relay too. A receiver that can't start with them all the same leaves the old one be."""
         self._book.reopen()
         try:
-            self._settings = settings = within_reach(self._settings, complete(self._read()))
+            settings = within_reach(self._settings, complete(self._read()))
+            _try_certificates(settings)
         except UNUSABLE as error:
             tell_refused(error)
             return False
+        self._settings = settings
         self._book.follow(settings.log)
         self._master.patience = settings.limits.timeouts.stop + _GRACE
         return True
@@ -151,6 +154,12 @@ class Several:
         finally:
             daemon.sums.stop()
             book.stop()
+
+
+def _try_certificates(settings: Settings) -> None:
+    """Raises what a receiver's start would raise for them."""
+    if any(one.tls != "none" for one in settings.listener):
+        Renewal(pair_files(settings), **tls_terms(settings))
 
 
 def _attend(daemon: Daemon, ward: Ward, reports: Reports | None) -> None:

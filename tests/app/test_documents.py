@@ -86,13 +86,9 @@ def test_commands_work(page: Path, block: str, place: Path) -> None:
     for word, settings in _BLOCK.findall(text):
         if word == "toml":
             (place / "smtpd.toml").write_text(settings.replace("2525", port).replace("9125", watch))
-    script = ["set -eu -o pipefail -m"]
-    for line in block.replace("2525", port).replace("9125", watch).splitlines():
-        script.append(line)
-        if line.endswith("&"):
-            script.append(f"python {ROOT}/tests/app/await_port.py {port}")
+    script = "set -eu -o pipefail -m\n" + block.replace("2525", port).replace("9125", watch)
     done = subprocess.Popen(
-        ["bash", "-c", "\n".join(script)],
+        ["bash", "-c", script],
         cwd=place,
         env=surroundings(place),
         stdout=subprocess.PIPE,

@@ -100,11 +100,8 @@ def test_the_readme_works_from_top_to_bottom(checkout: Path) -> None:
         elif kind == "python":
             script.append(f"python -W error - <<'END'\n{block}END")
         elif kind == "sh":
-            for line in block.splitlines():
-                script.append(line)
-                if line.endswith("&"):
-                    script.append(f"python tests/app/await_port.py {port}")
-    assert len(script) > 12, "the README shows commands"
+            script.append(block)
+    assert len(script) >= 6, "the README shows commands"
     if not (checkout / ".venv").exists():
         make = ["make", "--silent", f"PYTHON={sys.executable}", ".venv/.core"]
         subprocess.run(make, cwd=checkout, env=surroundings(), check=True, capture_output=True)

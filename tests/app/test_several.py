@@ -138,3 +138,18 @@ def test_hup_replaces_the_receivers_and_mail_goes_on(tmp_path: Path) -> None:
             send(daemon, 1)
         assert len(daemon.wait_for(1)) == 1
         wait_until(lambda: len(set(children(daemon)) & old) <= 1)  # the relay reloads in place
+
+
+def test_a_reload_with_a_certificate_that_can_not_be_used_changes_nothing(tmp_path: Path) -> None:
+    """The relay used to take the new settings over while the receivers could not start with them."""
+    with configured(tmp_path) as daemon:
+        before = sorted(children(daemon))
+        config, broken = tmp_path / "smtpd.toml", tmp_path / "broken.pem"
+        broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        config.write_text(f'{config.read_text()}[tls]\ncertificate = "{broken}"\nkey = "{broken}"\n')
+        daemon.signal(signal.SIGHUP)
+        assert str(broken) in daemon.wait_for_log("reload refused, everything stays as it was")
+        os.kill(before[-1], signal.SIGKILL)
+        wait_until(lambda: before[-1] not in children(daemon) and len(children(daemon)) == 3)
+        send(daemon, 1)
+        assert len(daemon.wait_for(1)) == 1
