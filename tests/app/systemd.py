@@ -29,6 +29,7 @@ SYSTEMD = "/lib/systemd/systemd"
 TARGETS = ("sysinit", "basic", "sockets", "network-online", "shutdown", "umount", "multi-user")
 
 BOOT = """
+umask 022
 set -e
 mount --make-rprivate /
 for folder in etc var opt; do
