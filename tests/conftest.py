@@ -1,9 +1,10 @@
-"""What every test may rely on: the debian marker, and no warnings swallowed."""
+"""What every test may rely on: the debian marker, no warnings swallowed, and the umask that it begins with."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,3 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _is_here(program: str) -> bool:
     # Servers of Debian's packages live where an ordinary user's PATH does not lead.
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/postfix/sbin") is not None
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Each test begins with the same one: a daemon that runs within a test sets its own for the whole process."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
