@@ -142,7 +142,8 @@ def test_the_story_of_a_message_goes_from_its_client_to_the_next_hop_and_back(
         f": notification of what became of d-{message}, to <ann@our.test>",
         "delivered to ann@our.test by maildir",
     ]
-    places = [story.find(step) for step in steps]
+    # How smtplib writes FROM and TO differs between versions of Python.
+    places = [story.lower().find(step.lower()) for step in steps]
     assert -1 not in places, story
     assert places[:4] == sorted(places[:4]) and places[6:] == sorted(places[6:]) and places[3] < min(places[4:6])
     assert any(f"queued as {id}" in story for id in there), "the next hop's own name for it"
