@@ -26,6 +26,11 @@ class Unavailable(Exception):
     """A peer that can't be had here, and why."""
 
 
+def unpacked_version(name: str) -> str:
+    version = PLACE / name / "version"
+    return version.read_text().strip() if version.exists() else ""
+
+
 def load_program() -> Path | None:
     """The load generator in C, built from load.c; load.py serves where it is not."""
     return _if_there(PLACE / "load")
@@ -109,6 +114,7 @@ def _unpack(name: str, package: str) -> None:
     _run(["apt-get", "download", package], cwd=folder)
     for archive in folder.glob("*.deb"):
         _run(["dpkg", "-x", str(archive), str(folder)])
+        (folder / "version").write_text(archive.name.split("_")[1] + "\n")
         archive.unlink()
     listed = subprocess.run(["apt-cache", "depends", package], capture_output=True, text=True).stdout
     needed = [line.split()[1] for line in listed.splitlines() if line.strip().startswith("Depends: lib")]

@@ -103,12 +103,9 @@ def _node_version() -> str:
     return f"{json.loads(package.read_text())['version']}, node {_said('node', '--version')}" if package else ""
 
 
-def _exim_version() -> str:
-    return _said(str(install.exim_program()), "-bV").removeprefix("Exim version ").split(" #")[0]
-
-
-def _opensmtpd_version() -> str:
-    return _said(str(install.opensmtpd_program()), "-h").removeprefix("version: OpenSMTPD ")
+def unpacked(name: str) -> Callable[[], str]:
+    """The version of the package that it is from."""
+    return lambda: install.unpacked_version(name)
 
 
 TARGETS = (
@@ -122,9 +119,9 @@ TARGETS = (
     Target("smtpd_core daemon", daemon, _own_version, stored.daemon),
     Target("aiosmtpd fsync", aiosmtpd("--durable"), _aiosmtpd_version, stored.files("kept/*.eml")),
     # Its listen queue holds five (SMTPD_BACKLOG, compiled in); a connection beyond them waits a second to try again.
-    Target("OpenSMTPD", stores.opensmtpd, _opensmtpd_version, stored.files("spool/queue/*/*/message"), opening=5),
+    Target("OpenSMTPD", stores.opensmtpd, unpacked("opensmtpd"), stored.files("spool/queue/*/*/message"), opening=5),
     Target("Postfix", stores.postfix, _postfix_version, stored.postfix),
-    Target("Exim", stores.exim, _exim_version, stored.exim),
+    Target("Exim", stores.exim, unpacked("exim4"), stored.exim),
 )
 
 # Writes down what arrived, to show that it is what was sent; never timed.
