@@ -346,6 +346,10 @@ class Spool:
                     log.error("spool %s can't keep body %s: %s", self.name, entry.draft.id, error)
                     self._refuse([entry], error)
                     continue
+                except Exception as error:  # whatever this was, the client hears it, and the next body has its turn
+                    log.critical("spool %s: keeping body %s failed", self.name, entry.draft.id, exc_info=True)
+                    self._refuse([entry], OSError(errno.EIO, str(error)))
+                    continue
                 self._room.took(entry.draft.size)
                 self._mailbox.put(entry)
 

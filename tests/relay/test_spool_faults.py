@@ -11,6 +11,7 @@ import pytest
 
 from relay.disk import Disk
 from relay.spool import Spool
+from smtpd_core.draft import MEMORY_LIMIT
 from smtpd_core.threads import Ticket
 from tests.support.spooling import ENVELOPE, FaultyDisk, draft, imported, kept, refused
 
@@ -103,3 +104,13 @@ def test_a_withdrawn_message_is_not_kept(spool: Spool, disk: FaultyDisk, tmp_pat
         kept(spool.promise(draft(spool, id="M1"), ENVELOPE))
         found = imported(tmp_path / "spool", spool)
         assert (late.id in found) is not gave_up
+
+
+def test_a_large_body_that_fails_in_an_unforeseen_way_holds_up_no_other(
+    spool: Spool, disk: FaultyDisk, tmp_path: Path
+) -> None:
+    large = b"x" * (MEMORY_LIMIT + 1)
+    disk.faults["sync"] = [MemoryError("no room for that")]  # type: ignore[list-item]
+    assert refused(spool.promise(draft(spool, large, id="M1"), ENVELOPE)).errno == errno.EIO
+    kept(spool.promise(draft(spool, large, id="M2"), ENVELOPE))
+    assert sorted(imported(tmp_path / "spool", spool)) == ["M2"]
