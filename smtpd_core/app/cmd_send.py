@@ -19,7 +19,7 @@ from certs.policy import ClientPolicy
 from relay.conversation import Conversation
 from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel, Trouble, Word
 from relay.link import addresses_of
-from smtpd_core.app.sanity import bad_address, system_name
+from smtpd_core.app.sanity import bad_address, patience, system_name
 from smtpd_core.app.terminal import shown
 from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.envelope import MailParameters, Recipient
@@ -46,9 +46,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lmtp", action="store_true", help="speak LMTP")
     parser.add_argument("--hello", default="localhost", help="the name to give in EHLO")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for each step, default %(default)s")
+    parser.add_argument("--timeout", type=patience, default=60.0, help="seconds for each step, default %(default)s")
     parser.add_argument(
-        "--wait", type=float, default=0.0, help="seconds in which a server that is not there yet may come up"
+        "--wait", type=patience, default=0.0, help="seconds in which a server that is not there yet may come up"
     )
     parser.add_argument("--json", action="store_true", help="the last word on each recipient as JSON, an object a line")
     parser.add_argument("--verbose", "-v", action="store_true", help="show the dialogue")

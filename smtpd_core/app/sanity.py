@@ -227,7 +227,7 @@ def bad_address(text: str, *, port_zero: bool = False, every: bool = False) -> s
 
 
 def patience(text: str) -> float:
-    """The seconds of an option --timeout."""
+    """The seconds of an option, as --timeout."""
     try:
         seconds = float(text)
     except ValueError:
