@@ -90,22 +90,28 @@ def _encryption(password: str) -> KeySerializationEncryption:
 
 
 def read_key(data: bytes, password: str = "", where: str = "the key") -> PrivateKey:
-    """A private key from PEM or DER (PKCS#8, PKCS#1, SEC 1), encrypted or not."""
+    """A private key from PEM or DER (PKCS#8, PKCS#1, SEC 1), encrypted or not.
+
+    A password for a key that has none does no harm. Of a key that is encrypted and can't be read with its password
+    the password is blamed: one wrong password in some 256 decrypts to a rightly padded jumble, which the
+    library calls no key at all.
+    """
     load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
-    secret = password.encode() if password else None
     try:
-        try:
-            key = load(data, secret)
-        except TypeError:  # a password for a key that has none is no fault; a key that needs one and has none is
-            if secret is None:
-                raise CertificateError(f"{where} is encrypted: its password is needed") from None
-            key = load(data, None)
-    except CertificateError:
-        raise
-    except (ValueError, UnsupportedAlgorithm) as error:
-        if secret is not None and "password" in str(error).lower():
-            raise CertificateError(f"{where} can't be decrypted: the password is wrong") from None
+        key: object = load(data, None)
+    except TypeError:  # what the library says of a key that is encrypted
+        key = _decrypted(data, load, password, where)
+    except (ValueError, UnsupportedAlgorithm):
         raise CertificateError(f"{where} is no private key in PEM or DER form") from None
     if not isinstance(key, _PRIVATE):
         raise CertificateError(f"{where} holds a {kind_of(key)} key, which TLS does not use: RSA, EC, Ed25519 would do")
     return key
+
+
+def _decrypted(data: bytes, load: Callable[[bytes, bytes | None], object], password: str, where: str) -> object:
+    if not password:
+        raise CertificateError(f"{where} is encrypted: its password is needed")
+    try:
+        return load(data, password.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise CertificateError(f"{where} can't be decrypted: the password is wrong, or the key is damaged") from None

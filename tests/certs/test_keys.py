@@ -38,6 +38,17 @@ def test_an_encrypted_key_asks_for_its_password() -> None:
     assert "wrong" in str(caught.value) and "right" not in str(caught.value)
 
 
+def test_a_wrong_password_that_decrypts_to_a_jumble_is_a_wrong_password() -> None:
+    """One in 256 gives right padding and no key; of 1500 none may be told anything else."""
+    data = key_to_pem(new_key(), "right")
+    told = set()
+    for number in range(1500):
+        with pytest.raises(CertificateError) as caught:
+            read_key(data, f"wrong {number}")
+        told.add(str(caught.value))
+    assert told == {"the key can't be decrypted: the password is wrong, or the key is damaged"}
+
+
 def test_a_password_for_a_plain_key_does_no_harm() -> None:
     key = new_key()
     assert public_bytes(read_key(key_to_pem(key), "unneeded")) == public_bytes(key)
