@@ -1,7 +1,8 @@
-"""What every test may rely on: the debian marker, no warnings swallowed, and the umask that it begins with."""
+"""What every test may rely on: the debian marker, no warnings swallowed, its own umask and loggers."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import pytest
 
 # By its module's name: where the project is installed the entry point of the same name has brought it already.
 pytest_plugins = ["smtpd_core.testing.plugin"]
+
+_LOGGERS = ("smtpd_core", "relay", "certs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,3 +37,15 @@ def umask() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> Iterator[None]:
+    """Each test begins with the same ones: a daemon that runs within a test leads them to its own log, and what is
+    logged later at its level would be kept by pytest, where a test counts the objects of the process."""
+    before = [(one, one.level, one.propagate, one.handlers[:]) for one in map(logging.getLogger, _LOGGERS)]
+    yield
+    for logger, level, propagates, handlers in before:
+        logger.setLevel(level)
+        logger.propagate = propagates
+        logger.handlers[:] = handlers
