@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench import install, stored, stores
+from tests.support.unpacked import EXIM, OPENSMTPD
 
 HERE = Path(__file__).parent
 
@@ -103,11 +104,6 @@ def _node_version() -> str:
     return f"{json.loads(package.read_text())['version']}, node {_said('node', '--version')}" if package else ""
 
 
-def unpacked(name: str) -> Callable[[], str]:
-    """The version of the package that it is from."""
-    return lambda: install.unpacked_version(name)
-
-
 TARGETS = (
     Target("smtpd_core", ours(), _own_version),
     Target("smtpd_core slow hook", ours("--hook-ms", "100", "--threads", "20"), _own_version),
@@ -119,9 +115,9 @@ TARGETS = (
     Target("smtpd_core daemon", daemon, _own_version, stored.daemon),
     Target("aiosmtpd fsync", aiosmtpd("--durable"), _aiosmtpd_version, stored.files("kept/*.eml")),
     # Its listen queue holds five (SMTPD_BACKLOG, compiled in); a connection beyond them waits a second to try again.
-    Target("OpenSMTPD", stores.opensmtpd, unpacked("opensmtpd"), stored.files("spool/queue/*/*/message"), opening=5),
+    Target("OpenSMTPD", stores.opensmtpd, OPENSMTPD.version, stored.files("spool/queue/*/*/message"), opening=5),
     Target("Postfix", stores.postfix, _postfix_version, stored.postfix),
-    Target("Exim", stores.exim, unpacked("exim4"), stored.exim),
+    Target("Exim", stores.exim, EXIM.version, stored.exim),
 )
 
 # Writes down what arrived, to show that it is what was sent; never timed.
