@@ -77,8 +77,9 @@ def judged(word: Word, *, lmtp: bool = False) -> Verdict:
 
 
 def _of_recipient(code: int, enhanced: str, text: str) -> Verdict:
-    # 1 452, and 552 of old servers, mean too many recipients (RFC 5321 4.5.3.1.10) unless the code says otherwise.
-    if code in (452, 552) and enhanced in ("", "4.5.3", "5.5.3"):
+    # 1 452, and 552 of old servers, mean too many recipients (RFC 5321 4.5.3.1.10) unless the code says otherwise; with
+    #   4.5.3 (RFC 3463 3.6) other temporary codes mean it too, 451 that of OpenSMTPD.
+    if (code in (452, 552) and enhanced in ("", "4.5.3", "5.5.3")) or (code < 500 and enhanced == "4.5.3"):
         return Verdict(Result.DEFERRED, "recipient", "too many recipients", "4.5.3")
     if enhanced.endswith(".2.2"):
         result = Result.FAILED if code >= 500 else Result.DEFERRED
@@ -104,3 +105,12 @@ def host_is_in_trouble(word: Word) -> bool:
     if word.answer is None and word.step == "content":
         return False
     return judged(word).scope == "host"
+
+
+def connection_is_used_up(word: Word) -> bool:
+    """Whether a kept connection is over, where the message might go through on a new one: closed meanwhile, or it has
+    carried as many as its host lets one connection carry, which Exim tells by 421 and OpenSMTPD by 452 4.5.3."""
+    if word.step != "mail":
+        return False
+    answer = word.answer
+    return answer is None or answer.code == 421 or (400 <= answer.code < 500 and answer.enhanced == "4.5.3")

@@ -17,7 +17,7 @@ from relay.agents.fitting import Misfit, fitted
 from relay.conversation import Conversation
 from relay.hop import Hop, Load, Manners, TlsLevel, TlsTrouble, Trouble, Word
 from relay.idle import IdleConnections
-from relay.judge import host_is_in_trouble, judged
+from relay.judge import connection_is_used_up, host_is_in_trouble, judged
 from relay.mail import Outcome, Parcel, Result, Stop
 from relay.plan import NoRoute, Plan
 from smtpd_core.threads import Lock
@@ -197,11 +197,12 @@ class _Attempt:
                 conversation.is_broken = True
                 conversation.close()
                 raise
-            if was_kept and conversation.is_broken and all(w.answer is None and w.step == "mail" for w in said):
-                # The hop closed a resting connection just now; nothing was begun, so a new one is no second attempt.
-                conversation.close()
+            if was_kept and all(map(connection_is_used_up, said)):
+                # Nothing was begun on it, so a new one is no second attempt.
+                conversation.close(wait=False)
                 fresh = True
                 continue
+            fresh = False
             self._agent.give(conversation)
             waiting = {stop.number for stop in batch}
             stops = [stop for stop in stops if stop.number not in waiting]

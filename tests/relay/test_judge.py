@@ -38,6 +38,8 @@ TABLE = [
     ("rcpt", 452, "4.2.2", "", D, "recipient", "mailbox full"),
     ("rcpt", 552, "", "", D, "recipient", "too many recipients"),
     ("rcpt", 452, "4.5.3", "", D, "recipient", "too many recipients"),
+    ("rcpt", 451, "4.5.3", "", D, "recipient", "too many recipients"),
+    ("rcpt", 550, "5.5.3", "", F, "recipient", ""),
     ("rcpt", 450, "4.7.1", "Greylisted, try again later", D, "recipient", "greylisted"),
     ("rcpt", 451, "", "Graylisting in action", D, "recipient", "greylisted"),
     ("rcpt", 450, "4.2.1", "", D, "recipient", ""),

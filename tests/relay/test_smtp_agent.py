@@ -314,6 +314,35 @@ def test_connections_are_kept_for_the_next_message_and_replaced_when_they_died()
         agent.close()
 
 
+@pytest.mark.parametrize(
+    "refusal", ["421 too many messages", "452 4.5.3 too many messages", "421 4.4.2 you rested too long"]
+)
+def test_a_connection_that_carries_no_more_is_replaced_at_once(refusal: str) -> None:
+    """Without LIMITS its hop tells only then: the message waited for the next attempt, and where the hop did not close,
+    so did each one after it."""
+    taken = "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n"
+    refused = f"S: {refusal}\nS: 503 no\nS: 503 no\n-- hang"
+    with ScriptedPeer(PIPE + GROUP + taken + GROUP + refused, PIPE + GROUP + taken + QUIT) as peer:
+        agent = agent_for(peer.port)
+        for _ in range(2):
+            assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("relayed", 250, "2.0.0")]
+        agent.close()
+        assert peer.sessions == 2
+
+
+@pytest.mark.parametrize("refusal", ["421 4.3.2", "452 4.5.3"])
+def test_the_same_refusal_on_a_new_connection_is_the_last_word(refusal: str) -> None:
+    taken = "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n"
+    refused = PIPE + GROUP + f"S: {refusal} no\nS: 503 no\nS: 503 no\n"
+    with ScriptedPeer(PIPE + GROUP + taken + GROUP + "-- close", refused) as peer:
+        agent = agent_for(peer.port)
+        agent.deliver(parcel("bob@there.test"), body(), 5.0)
+        code, enhanced = refusal.split()
+        assert told(agent.deliver(parcel("bob@there.test"), body(), 5.0)) == [("deferred", int(code), enhanced)]
+        agent.close()
+        assert peer.sessions == 2
+
+
 def test_mailmax_ends_a_connection_and_rcptmax_a_transaction() -> None:
     limits = HELLO + "S: 250-PIPELINING\nS: 250 LIMITS MAILMAX=2 RCPTMAX=1\n"
     one = GROUP + "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n"
