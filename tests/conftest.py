@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.unpacked import ALL as UNPACKED
+
 # By its module's name: where the project is installed the entry point of the same name has brought it already.
 pytest_plugins = ["smtpd_core.testing.plugin"]
 
@@ -27,6 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_here(program: str) -> bool:
+    # Some exclude each other as packages: python -m tests.support.unpacked
+    for one in UNPACKED:
+        if one.name == program:
+            return one.program() is not None
     # Servers of Debian's packages live where an ordinary user's PATH does not lead.
     return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/postfix/sbin") is not None
 

@@ -42,6 +42,10 @@ class Told:
             assert self._changed.wait_for(lambda: len(self.outcomes) >= count, timeout), self.outcomes
             return sorted(self.outcomes)
 
+    def wait_for(self, outcome: tuple[str, str], timeout: float = 20.0) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: outcome in self.outcomes, timeout)
+
 
 def local(mail: Path, smarthost: str = "127.0.0.1:9") -> Routes:
     return Routes(

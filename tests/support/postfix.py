@@ -33,6 +33,21 @@ class Postfix:
             (self.folder / name).mkdir()
         for name in ("data", "mail"):
             shutil.chown(self.folder / name, "postfix", "postfix")
+        self._write()
+        master = Path("/etc/postfix/master.cf.proto").read_text()
+        (config / "master.cf").write_text(master.replace("\nsmtp      inet", f"\n127.0.0.1:{self.port} inet", 1))
+        command = [PROGRAM, "-c", str(config), "start-fg"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                smtplib.SMTP("127.0.0.1", self.port, timeout=5).quit()
+                return self
+            except OSError:
+                assert self._process.poll() is None and time.monotonic() < deadline, self.log()
+                time.sleep(0.05)  # it has no way to say that it is ready
+
+    def _write(self) -> None:
         settings = {
             "compatibility_level": "3.6",
             "queue_directory": f"{self.folder}/queue",
@@ -53,19 +68,15 @@ class Postfix:
             "smtpd_tls_security_level": "none",
             **self._settings,
         }
-        (config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
-        master = Path("/etc/postfix/master.cf.proto").read_text()
-        (config / "master.cf").write_text(master.replace("\nsmtp      inet", f"\n127.0.0.1:{self.port} inet", 1))
-        command = [PROGRAM, "-c", str(config), "start-fg"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                smtplib.SMTP("127.0.0.1", self.port, timeout=5).quit()
-                return self
-            except OSError:
-                assert self._process.poll() is None and time.monotonic() < deadline, self.log()
-                time.sleep(0.05)  # it has no way to say that it is ready
+        text = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        (self.folder / "config" / "main.cf").write_text(text)
+
+    def change(self, **settings: str) -> None:
+        """Other settings for the connections that come."""
+        assert PROGRAM is not None
+        self._settings |= settings
+        self._write()
+        subprocess.run([PROGRAM, "-c", str(self.folder / "config"), "reload"], timeout=30, capture_output=True)
 
     def __exit__(self, *exception: object) -> None:
         assert PROGRAM is not None
@@ -81,13 +92,14 @@ class Postfix:
         path = self.folder / "maillog"
         return path.read_text() if path.exists() else "it wrote no log"
 
-    def mail(self, count: int) -> list[bytes]:
-        """So many messages of the mailbox, once they are there."""
+    def mail(self, count: int, holding: bytes = b"") -> list[bytes]:
+        """So many messages of the mailbox with this in them, once they are there."""
         deadline = time.monotonic() + 20
         new = self.folder / "mail" / "inbox" / "new"
         while True:
-            found = sorted(new.iterdir()) if new.exists() else []
+            mails = [path.read_bytes() for path in sorted(new.iterdir())] if new.exists() else []
+            found = [mail for mail in mails if holding in mail]
             if len(found) >= count:
-                return [path.read_bytes() for path in found]
+                return found
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.05)  # another program's folder
