@@ -25,6 +25,9 @@ NAME = "queue.sock"
 MAX_ORDER = 4 << 20
 IDS = 5000
 
+# The order to look for segments that another program put into the spool. It needs no ids.
+LOOK_AROUND = "look around"
+
 # An operator's program that stops half-way holds nobody up for longer.
 PATIENCE = 10.0
 
@@ -41,10 +44,19 @@ def orders(queue: Queue, clock: Callable[[], float] = time.time) -> dict[str, Ca
 
 
 class ControlSocket:
-    """Listens in `state`; `changed` is called after every order that did something (the dispatcher's wake-up)."""
+    """Listens in `state`; `changed` is called after every order that did something (the dispatcher's wake-up),
+    `look_around` at the order of that name (intake's)."""
 
-    def __init__(self, state: str | os.PathLike[str], queue: Queue, changed: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        state: str | os.PathLike[str],
+        queue: Queue,
+        changed: Callable[[], None] | None = None,
+        look_around: Callable[[], None] | None = None,
+    ) -> None:
         self._orders = orders(queue)
+        if look_around is not None:
+            self._orders[LOOK_AROUND] = lambda ids: look_around() or 0
         self._changed = changed
         self._state = os.fspath(state)
         path = os.path.join(self._state, NAME)
@@ -62,10 +74,14 @@ class ControlSocket:
 
     @classmethod
     def beside(
-        cls, state: str | os.PathLike[str], queue: Queue, changed: Callable[[], None] | None = None
+        cls,
+        state: str | os.PathLike[str],
+        queue: Queue,
+        changed: Callable[[], None] | None = None,
+        look_around: Callable[[], None] | None = None,
     ) -> ControlSocket | None:
         """None where the system has no unix sockets: orders then wait until the server is stopped."""
-        return cls(state, queue, changed) if hasattr(socket, "AF_UNIX") else None
+        return cls(state, queue, changed, look_around) if hasattr(socket, "AF_UNIX") else None
 
     def stop(self, timeout: float | None = None) -> bool:
         """Idempotent."""

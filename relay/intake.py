@@ -4,7 +4,7 @@ It alone reads and removes segments. Of a live segment it reads up to the publis
 spool's lock is free is an orphan, read to its end. How far a segment is imported is stored with the messages, in the
 same transaction, so nothing is imported twice or left out whenever the process dies.
 What can't be read is moved to aside/ and named in the log; nothing unread is deleted.
-Thread: import_all() and run from one thread; announce() and stop() from any.
+Thread: import_all() and run from one thread; announce(), look_around() and stop() from any.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class Intake:
         self._news: Mailbox[None] = Mailbox()
         self._stop: Mailbox[None] = Mailbox()
         self._stopping = False
+        self._looks_around = False
         self._count = 0  # messages of the last import
         self._loop: Loop | None = None
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
@@ -98,6 +99,11 @@ class Intake:
 
     def announce(self) -> None:
         """There may be something new."""
+        self._news.poke()
+
+    def look_around(self) -> None:
+        """Somebody else may have put a segment here."""
+        self._looks_around = True
         self._news.poke()
 
     def start(self) -> None:
@@ -133,7 +139,7 @@ class Intake:
                 break
             if not self._try(self.import_new):
                 self._stop.wait(TRY_AGAIN)
-                self._news.poke()
+                self.look_around()  # for what could not be read
             elif self._pause:
                 self._stop.wait(min(self._pause + PAUSE_EACH * self._count, LONGEST_PAUSE))
         self._try(self.import_all)
@@ -153,7 +159,8 @@ class Intake:
     def import_new(self) -> int:
         """What this process's spool synced since the last time; everything where another segment has begun."""
         reading = self._current
-        if not self._alone or self._spool is None or reading is None:
+        if not self._alone or self._spool is None or reading is None or self._looks_around:
+            self._looks_around = False
             return self.import_all()
         position = self._spool.position  # once: an offset belongs to its own segment only
         if reading.found.number != position.number:
@@ -344,7 +351,9 @@ class Intake:
             if self._resends is not None and (self._spool is None or reading.found.name != self._spool.name):
                 self._resends.remember([(record.resend_key, record.id, envelope.arrived)])
         body = Body(record.size, record.content, path)
-        message = Message(record.id, envelope, record.trace, body, key, record.envelope)
+        message = Message(
+            record.id, envelope, record.trace, body, key, record.envelope, record.is_held, record.was_tried
+        )
         return message, self._stops(record.id, envelope)
 
     def _stops(self, id: str, envelope: Envelope) -> Sequence[Stop]:

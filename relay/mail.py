@@ -42,7 +42,8 @@ class Body:
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message on its way from the spool into the queue. `trace` are the header lines that precede the content.
-    `packed` is the envelope in its stored form where it came so, empty where nobody has packed it yet."""
+    `packed` is the envelope in its stored form where it came so, empty where nobody has packed it yet. One that comes
+    from another queue may be held there, or may have been tried."""
 
     id: str
     envelope: Envelope
@@ -50,6 +51,8 @@ class Message:
     body: Body
     resend_key: str = ""
     packed: bytes = b""
+    is_held: bool = False
+    was_tried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

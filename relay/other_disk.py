@@ -1,4 +1,4 @@
-"""Files that may have to go to another disk, where neither a link nor a new name reaches: spool/ or aside/ may be one.
+"""Files that may have to go where neither a link nor a new name reaches: spool/ or aside/ may be another disk.
 
 Rule: a copy has another name until it is whole and synced, so whoever finds the name finds the whole file.
 Thread: any; two never make the same name.
@@ -10,13 +10,16 @@ import errno
 
 from relay.disk import Disk
 
+# Another disk, another's file, more names than there may be, a file system without links.
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
+
 
 def link(disk: Disk, source: str, path: str) -> None:
-    """Give the file another name, or a copy where that is on another disk. FileExistsError where the name is taken."""
+    """Give the file another name, or a copy where that can't be. FileExistsError where the name is taken."""
     try:
         disk.link(source, path)
     except OSError as error:
-        if error.errno != errno.EXDEV:
+        if error.errno not in _NO_LINK:
             raise
         _copy(disk, source, path)
 

@@ -183,7 +183,9 @@ class Outbox:
             clock=self._clock,
         )
         if isinstance(self.queue, SqliteQueue):
-            self._control = ControlSocket.beside(self.directory, self.queue, dispatcher.announce)
+            self._control = ControlSocket.beside(
+                self.directory, self.queue, dispatcher.announce, self._intake.look_around
+            )
         spool.announce = self._intake.announce
         self._intake.start()
         dispatcher.start()

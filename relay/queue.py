@@ -28,7 +28,8 @@ class Queue(Protocol):
 
     def add(self, batch: Sequence[tuple[Message, Sequence[Stop]]], source: str, offset: int, now: float) -> None:
         """Store messages in one transaction, with the place in the spool up to which `source` (a segment name) is
-        imported. Ids that are known already are stored once."""
+        imported. Ids that are known already are stored once. Of a message that is held nothing is tried until it is
+        let go; the first claim of one that was tried counts as its second."""
 
     def offset(self, source: str) -> int:
         """How far a segment is imported; 0 for an unknown one."""

@@ -62,7 +62,9 @@ class MemoryQueue:
             kept = self._messages[message.id] = _Kept(message, body)
             when = timing.first_attempt(message.envelope, now)
             for stop in stops:
-                one = kept.waiting[stop.number] = _Waiting(stop, when)
+                one = kept.waiting[stop.number] = _Waiting(
+                    stop, when, claims=int(message.was_tried), is_held=message.is_held
+                )
                 self._by_destination.setdefault(stop.destination, {})[message.id, stop.number] = one
 
     def offset(self, source: str) -> int:

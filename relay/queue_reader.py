@@ -106,6 +106,9 @@ class SqliteReader:
             raise KeyError(id)
         return open(self._path_of_body(id), "rb") if row[0] else io.BytesIO(row[1])
 
+    def has(self, id: str) -> bool:
+        return self._db.execute(sql.HAS, (id,)).fetchone() is not None
+
     def trace(self, id: str) -> bytes:
         """The header lines that precede the content. Raises KeyError."""
         row = self._db.execute(sql.SHOW, (id,)).fetchone()

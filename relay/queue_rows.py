@@ -30,8 +30,11 @@ def message_row(seq: int, message: Message, count: int) -> Row:
     )  # fmt: skip
 
 
-def recipient_row(seq: int, stop: Stop, envelope: Envelope, lane: int, when: float) -> Row:
-    return (seq, stop.number, text(stop.recipient.address), _dsn(stop, envelope), lane, sql.WAITING, when, 0, 0, 0)
+def recipient_row(seq: int, stop: Stop, message: Message, lane: int, when: float) -> Row:
+    state = sql.HELD if message.is_held else sql.WAITING
+    claims = 1 if message.was_tried else 0
+    dsn = _dsn(stop, message.envelope)
+    return (seq, stop.number, text(stop.recipient.address), dsn, lane, state, when, 0, claims, 0)
 
 
 def attempt_row(seq: int, one: Outcome, now: float) -> Row:

@@ -86,9 +86,9 @@ class SqliteQueue:
             when = timing.first_attempt(envelope, now)
             for stop in stops:
                 lane = self._lanes.number(db, stop.destination, rank)
-                if when < due.get(lane, timing.NEVER):
+                if when < due.get(lane, timing.NEVER) and not message.is_held:
                     due[lane] = when
-                recipients.append(rows.recipient_row(seq, stop, envelope, lane, when))
+                recipients.append(rows.recipient_row(seq, stop, message, lane, when))
             if message.resend_key:
                 resends.append((bytes.fromhex(message.resend_key), message.id, now))
         rows.insert(db, sql.insert_messages, messages)

@@ -29,6 +29,9 @@ END = b"\nend"
 
 INLINE, IN_FILE = 0, 1  # kinds: the content follows, or is in the body file named by the id
 
+# May be added to a kind, by whoever brings a message from another queue: an operator held it; somebody tried it before.
+HELD, TRIED = 2, 4
+
 _BEFORE = 16 + _PREFIX.size
 _SMALLEST = _BEFORE + _HEAD.size + len(END)
 
@@ -56,6 +59,8 @@ class Record:
     start: int
     end: int
     unpacked: Envelope | None = None
+    is_held: bool = False
+    was_tried: bool = False
 
 
 @dataclass(slots=True)
@@ -85,10 +90,13 @@ def mark_of(first: bytes) -> bytes | None:
     return mark if magic == _MAGIC and checksum == crc32(_MAGIC + mark) else None
 
 
-def lead(id: str, envelope: bytes, trace: bytes, size: int, content: bytes | None, key: bytes = NO_KEY) -> bytes:
-    """What stands between the mark and the content of a record; the content and END follow it."""
+def lead(
+    id: str, envelope: bytes, trace: bytes, size: int, content: bytes | None, key: bytes = NO_KEY, besides: int = 0
+) -> bytes:
+    """What stands between the mark and the content of a record; the content and END follow it. `besides` is HELD, TRIED
+    or both."""
     name = id.encode("ascii")
-    kind = INLINE if content is not None else IN_FILE
+    kind = (INLINE if content is not None else IN_FILE) | besides
     rest = b"".join((_HEAD.pack(len(name), kind, len(envelope), len(trace), size, key), name, envelope, trace))
     if content is None:
         return _PREFIX.pack(len(rest), crc32(rest)) + rest
@@ -129,17 +137,20 @@ def parse(data: bytes, at: int, base: int) -> Record | str:
     envelope_at = id_at + name
     trace_at = envelope_at + envelope
     content_at = trace_at + trace
-    if content_at > end or kind not in (INLINE, IN_FILE) or (kind == INLINE and content_at + size != end):
+    is_inline = not kind & IN_FILE
+    if content_at > end or kind > IN_FILE | HELD | TRIED or (is_inline and content_at + size != end):
         return "lengths that disagree"
     return Record(
         id=data[id_at:envelope_at].decode("ascii", "replace"),
         envelope=data[envelope_at:trace_at],
         trace=data[trace_at:content_at],
         size=size,
-        content=data[content_at:end] if kind == INLINE else None,
+        content=data[content_at:end] if is_inline else None,
         resend_key=key,
         start=base + at,
         end=base + end + len(END),
+        is_held=bool(kind & HELD),
+        was_tried=bool(kind & TRIED),
     )
 
 

@@ -193,6 +193,15 @@ TOTAL_RECIPIENTS = """SELECT state, attempts > 0, lease != 0 AND next_attempt > 
     GROUP BY 1, 2, 3"""
 TOTAL_DESTINATIONS = """SELECT l.destination, count(*) AS many, min(r.next_attempt) FROM recipients r
     JOIN lanes l ON l.id = r.lane WHERE r.state = 0 GROUP BY l.destination ORDER BY many DESC LIMIT 20"""
+# What is still to be delivered, for another queue.
+COUNT = "SELECT count(*) FROM messages"
+HAS = "SELECT 1 FROM messages WHERE id = ?"
+NUMBERS = "SELECT seq FROM messages ORDER BY seq"
+REMAINING = "SELECT id, size, file, envelope, trace, content FROM messages WHERE seq = ?"
+REMAINING_RECIPIENTS = """SELECT r.number, r.address, r.dsn, r.state, r.claims FROM recipients r
+    JOIN lanes l ON l.id = r.lane
+    WHERE r.message = ? AND r.state IN (0, 1) AND l.destination NOT LIKE 'expand:%' ORDER BY r.number"""
+REMAINING_RESENDS = "SELECT m.id, r.key FROM resends r JOIN messages m ON m.id = r.id"
 CHECK_MESSAGES = "SELECT id, size, file, envelope, length(content) FROM messages"
 CHECK_EMPTY = """SELECT id FROM messages m WHERE NOT EXISTS
     (SELECT 1 FROM recipients WHERE message = m.seq AND state IN (0, 1))"""

@@ -23,6 +23,7 @@ from relay.queue_sqlite import SqliteQueue
 from relay.spool_check import spool_faults
 from relay.timing import deadline, first_attempt
 from relay.view import Addressee, Filter, Listed, Status, Story, Try
+from smtpd_core.app.cmd_queue_import import bring
 from smtpd_core.app.load import load
 from smtpd_core.app.settings import Settings
 from smtpd_core.app.terminal import progress, show_table, shown
@@ -51,6 +52,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         _verb(verbs, name, meaning, _order, example, ids="some", filters=True)
     _verb(verbs, "stats", "the queue in numbers", _stats, "--json")
     _verb(verbs, "check", "verify everything on disk, and set aside what can't be read", _check, "--state ./moved")
+    parser_of_import = _verb(
+        verbs, "import", "take what another queue has still to deliver", _import, "./old --state ./state"
+    )
+    parser_of_import.add_argument("source", metavar="FROM", help="the state directory of a server that does not run")
 
 
 def _verb(
@@ -62,7 +67,7 @@ def _verb(
     *,
     ids: str = "",
     filters: bool = False,
-) -> None:
+) -> argparse.ArgumentParser:
     parser = verbs.add_parser(
         name,
         help=meaning,
@@ -89,6 +94,7 @@ def _verb(
         parser.add_argument("--younger", default=0.0, type=_age, metavar="T", help="arrived within")
         parser.add_argument("--limit", default=0, type=_count, metavar="N", help="so many at most")
     parser.set_defaults(work=run)
+    return parser
 
 
 def run(options: argparse.Namespace) -> int:
@@ -233,6 +239,10 @@ def _check(options: argparse.Namespace) -> int:
             print(shown(f"kept aside: {state / 'aside' / name}"))
         print(f"{len(faults)} faults, {len(aside)} files aside")
     return FAILED if faults else DONE
+
+
+def _import(options: argparse.Namespace) -> int:
+    return bring(Path(options.source), state_of(options), as_json=options.json)
 
 
 # -- in words

@@ -150,8 +150,18 @@ def test_a_pipe_gets_no_bar() -> None:
     assert (done.stdout, done.stderr) == ("line 0\nline 1\nline 2\nline 3\ndone\n", "")
 
 
-def test_queue_check_of_a_large_queue_shows_how_far_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "words", "last"),
+    [
+        ("queue_reader", ["check", "--state", "{old}"], "0 faults"),
+        ("queue_remains", ["import", "{old}", "--state", "{new}"], "12 messages imported"),
+    ],
+    ids=["check", "import"],
+)
+def test_a_large_queue_is_gone_through_with_a_bar(module: str, words: list[str], last: str, tmp_path: Path) -> None:
     """Made to take long: every message that is looked at takes a moment."""
+    (tmp_path / "new").mkdir()
+    given = [word.format(old=tmp_path, new=tmp_path / "new") for word in words]
     queue = SqliteQueue(tmp_path / "queue.db")
     for n in range(12):
         envelope = Envelope("bob@here.test", (Recipient("ann@far.test"),), MailParameters(), Origin(), NOW)
@@ -160,10 +170,10 @@ def test_queue_check_of_a_large_queue_shows_how_far_it_is(tmp_path: Path) -> Non
     queue.close()
     program = f"""
 import time
-from relay import queue_reader
-unpack = queue_reader.unpack
-queue_reader.unpack = lambda packed: (time.sleep(0.15), unpack(packed))[1]
+from relay import {module}
+unpack = {module}.unpack
+{module}.unpack = lambda packed: (time.sleep(0.15), unpack(packed))[1]
 from smtpd_core.app.cli import main
-raise SystemExit(main(["queue", "check", "--state", {str(tmp_path)!r}]))"""
+raise SystemExit(main(["queue", *{given!r}]))"""
     shown = seen([sys.executable, "-c", program])
-    assert "queue check" in shown and "0 faults" in shown
+    assert f"queue {words[0]}" in shown and "/12" in shown and last in shown

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from relay.mail import Body, Message, Outcome, Parcel, Recipient, Result, Settlement, Stop
+from relay.mail import Body, Message, Outcome, Parcel, Recipient, Result, Settlement, Stop, replace
 from relay.queue import Queue
 from relay.queue_memory import MemoryQueue
 from relay.queue_sqlite import SqliteQueue
@@ -82,6 +82,15 @@ def test_a_message_comes_out_as_it_went_in(queue: Queue) -> None:
         assert body.read() == sent.body.content
         body.seek(2)
         assert body.read(1) == b"\xff"
+
+
+def test_a_message_from_another_queue_stays_held_and_counts_as_tried(queue: Queue) -> None:
+    sent, stops = message("M1")
+    queue.add([(replace(sent, is_held=True, was_tried=True), stops)], "segment", 10, NOW)
+    assert queue.claim(LOCAL, 10, NOW, LEASE) == []
+    assert (queue.due(NOW), queue.next_due()) == ([], None)
+    assert queue.let_go(["M1"], NOW) == 1
+    assert claim_one(queue).attempt == 2
 
 
 def test_a_large_body_is_a_file_that_outlives_the_name_it_came_by(queue: Queue, tmp_path: Path) -> None:
