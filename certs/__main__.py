@@ -1,13 +1,13 @@
 """`python -m certs`: certificates without learning openssl.
 
-Exit codes: 0 done or good, 1 `check` found an error, 2 the arguments or a file are not what they should be.
+Exit codes: 0 done or good, 1 `check` found an error, 2 the arguments or a file are not what they should be, or
+the answer could not be written, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,6 +15,7 @@ from certs import commands
 from certs.check import WARN_DAYS
 from certs.issue import AUTHORITY_DAYS, DEFAULT_DAYS, SELF_SIGNED_DAYS, USAGES
 from certs.keys import DEFAULT_KIND, KINDS
+from certs.program import WRONG, ended
 from certs.trouble import CertificateError
 
 Option = Callable[[argparse.ArgumentParser], None]
@@ -162,7 +163,10 @@ def _days(text: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(arguments)
+    return ended(lambda: _run(_parser().parse_args(arguments)), lead="error", failed=WRONG)
+
+
+def _run(args: argparse.Namespace) -> int:
     if getattr(args, "usage", False) is None:
         args.usage = ["server"]
     try:
@@ -173,13 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps({"error": text}))
         else:
             print(f"error: {text}", file=sys.stderr)
-        return 2
-    try:
-        print(json.dumps(answer.data, indent=2) if args.json else "\n".join(answer.lines), flush=True)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); nothing more can be said, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
+        return WRONG
+    print(json.dumps(answer.data, indent=2) if args.json else "\n".join(answer.lines))
     return answer.code
 
 

@@ -1,21 +1,25 @@
 """`python -m relay mx DOMAIN`: the delivery plan as it would be taken; `python -m relay schedule`: the retries.
 
-Exit codes: 0 done, 1 no delivery for sure, 2 the call is wrong, 75 nobody knows now, try again later.
+Exit codes: 0 done, 1 no delivery for sure, 2 the call is wrong, 74 the answer could not be
+written, 75 nobody knows now, try again later, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 from collections.abc import Sequence
 
+from certs.program import ended
 from relay.mx import Planner
 from relay.plan import NoRoute
 from relay.relaying import Relaying
 from relay.retry import RetryPolicy, is_time_to_warn, schedule
+
+# EX_IOERR: neither of the answers that 0, 1 and 75 are.
+UNSAID = 74
 
 # Attempts that are printed.
 MOST = 1000
@@ -38,15 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan.add_argument("--retry", default="", metavar="5m,10m,...", help="waits; the last repeats")
     plan.add_argument("--expire", default="", metavar="5d", help="when a message is given up")
     plan.add_argument("--delay-warning", default="", metavar="4h", help="when its sender is warned; 0 is never")
-    options = parser.parse_args(arguments)
+    return ended(lambda: _run(parser.parse_args(arguments)), lead="python -m relay", failed=UNSAID)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
-        code = _mx(options) if options.command == "mx" else _schedule(options)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); nothing more can be said, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _mx(options) if options.command == "mx" else _schedule(options)
+    except UnicodeError:
+        raise
     except ValueError as error:
         print(f"python -m relay: {error}", file=sys.stderr)
         return 2

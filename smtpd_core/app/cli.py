@@ -11,17 +11,15 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from certs.program import FAILED, WRONG, ended
 from smtpd_core.accounts.extras import ExtraMissing
 from smtpd_core.app.load import BadSettings
 
 PROGRAM = "python -m smtpd_core"
-
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +170,10 @@ def version() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    return ended(lambda: _run(given), lead="smtpd_core")
+
+
+def _run(given: list[str]) -> int:
     names = {command.name: command for command in available()}
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "serve")
@@ -185,20 +187,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given[1:]) if has_verbs else parser.parse_intermixed_args(given[1:])
     try:
         code: int = importlib.import_module(command.module).run(options)
-        sys.stdout.flush()
         return code
     except BadSettings as bad:
         print(bad, file=sys.stderr)
         return WRONG
     except ExtraMissing as missing:
         print(f"smtpd_core: {missing}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); nothing more can be said, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except OSError as error:
-        print(f"smtpd_core: {error}", file=sys.stderr)
         return FAILED

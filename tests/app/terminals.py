@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,15 +21,13 @@ class OnTerminal:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._terminal, ours = pty.openpty()
-        # A suite that runs in the background has interrupts ignored, and hands that down.
-        default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         self.process = subprocess.Popen(
             command,
             stdin=ours,
             stdout=ours,
             stderr=ours,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(environment or {})},
-            preexec_fn=default,
+            preexec_fn=partial(_settle, ours),
         )
         os.close(ours)
 
@@ -38,6 +38,9 @@ class OnTerminal:
         self.process.kill()
         self.process.wait(60)
         os.close(self._terminal)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._terminal, keys)
 
     def read_until(self, is_enough: Callable[[str], bool]) -> str:
         """What was written, in the end of the program at the latest."""
@@ -55,6 +58,14 @@ class OnTerminal:
     def read_all(self) -> str:
         """What it wrote until it ended."""
         return self.read_until(lambda text: False)
+
+
+def _settle(terminal: int) -> None:
+    """In the program's process: the terminal is its own, and so its prompts and its interrupts are."""
+    os.setsid()
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    # A suite that runs in the background has interrupts ignored, and hands that down.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Tmux:
