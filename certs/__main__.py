@@ -162,6 +162,14 @@ def _days(text: str) -> float:
     return days
 
 
+# What others wrote into a certificate may hold what a terminal would obey.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
+def _shown(line: str) -> str:
+    return line.translate(_CONTROLS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     return ended(lambda: _run(_parser().parse_args(arguments)), lead="error", failed=WRONG)
 
@@ -176,9 +184,9 @@ def _run(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"error": text}))
         else:
-            print(f"error: {text}", file=sys.stderr)
+            print(_shown(f"error: {text}"), file=sys.stderr)
         return WRONG
-    print(json.dumps(answer.data, indent=2) if args.json else "\n".join(answer.lines))
+    print(json.dumps(answer.data, indent=2) if args.json else "\n".join(map(_shown, answer.lines)))
     return answer.code
 
 

@@ -17,6 +17,7 @@ from relay.mx import Planner
 from relay.plan import NoRoute
 from relay.relaying import Relaying
 from relay.retry import RetryPolicy, is_time_to_warn, schedule
+from smtpd_core.wire.shown import shown
 
 # EX_IOERR: neither of the answers that 0, 1 and 75 are.
 UNSAID = 74
@@ -51,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     except UnicodeError:
         raise
     except ValueError as error:
-        print(f"python -m relay: {error}", file=sys.stderr)
+        print(shown(f"python -m relay: {error}"), file=sys.stderr)
         return 2
 
 
@@ -88,7 +89,7 @@ def _say(options: argparse.Namespace, steps: Sequence[str], hops: list[str], tro
     if options.json:
         print(json.dumps({"steps": list(steps), "hops": hops, "trouble": trouble}, indent=2))
     else:
-        print("\n".join([*steps, trouble] if trouble else steps))
+        print("\n".join(map(shown, [*steps, trouble] if trouble else steps)))
 
 
 def _schedule(options: argparse.Namespace) -> int:

@@ -28,13 +28,13 @@ from relay.relaying import Relaying
 from smtpd_core.accounts import AccountStore, StoreUnavailable
 from smtpd_core.accounts.extras import ExtraMissing
 from smtpd_core.app.certificates import pair_files, tls_terms, utc_now
+from smtpd_core.app.endpoint import system_name
 from smtpd_core.app.figures import Figure, Figures
 from smtpd_core.app.keeping import Logged
 from smtpd_core.app.relaying import Delivery, relaying_of
 from smtpd_core.app.reloading import Restart, left_behind, take_over, within_reach
 from smtpd_core.app.routing import Routing
 from smtpd_core.app.salt_key import salt_key
-from smtpd_core.app.sanity import system_name
 from smtpd_core.app.serving import listener_of, properties_of
 from smtpd_core.app.settings import Listener as ListenerSection
 from smtpd_core.app.settings import Settings

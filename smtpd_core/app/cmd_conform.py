@@ -13,11 +13,12 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 
-from smtpd_core.app.sanity import bad_address, patience
-from smtpd_core.app.terminal import shown
+from smtpd_core.app.endpoint import bad_address
+from smtpd_core.app.values import patience
 from smtpd_core.testing.conform import Finding, findings
 from smtpd_core.testing.probe import PATIENCE, Target, is_loopback
 from smtpd_core.wire.sasl.client import Credentials
+from smtpd_core.wire.shown import shown
 
 _WORDS = {True: "ok", False: "BROKEN", None: "not offered"}
 

@@ -16,6 +16,7 @@ from smtpd_core.app.relaying import relaying_of
 from smtpd_core.app.routing import Routing
 from smtpd_core.app.settings import Relay, Settings
 from smtpd_core.app.ways import fold
+from smtpd_core.wire.shown import shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +51,9 @@ def _say(options: argparse.Namespace, destination: str, steps: list[str], hops: 
     if options.json:
         print(json.dumps({"destination": destination, "steps": steps, "hops": hops, "trouble": trouble}, indent=2))
         return 1 if trouble else 0
-    print("\n".join(steps))
+    print("\n".join(map(shown, steps)))
     for number, hop in enumerate(hops, 1):
-        print(f"{number}. {hop}")
+        print(shown(f"{number}. {hop}"))
     if trouble:
-        print(f"no way: {trouble}", file=sys.stderr)
+        print(shown(f"no way: {trouble}"), file=sys.stderr)
     return 1 if trouble else 0

@@ -26,9 +26,10 @@ from relay.view import Addressee, Filter, Listed, Status, Story, Try
 from smtpd_core.app.cmd_queue_import import bring
 from smtpd_core.app.load import load
 from smtpd_core.app.settings import Settings
-from smtpd_core.app.terminal import progress, show_table, shown
+from smtpd_core.app.terminal import progress, show_table
 from smtpd_core.app.values import duration
 from smtpd_core.wire.envelope import Envelope
+from smtpd_core.wire.shown import shown
 
 DONE, FAILED, WRONG = 0, 1, 2
 

@@ -19,7 +19,8 @@ from relay.queue import QueueIsHeld, QueueUnreadable
 from relay.queue_reader import SqliteReader
 from relay.remains import Remains
 from relay.view import Fault
-from smtpd_core.app.terminal import progress, shown
+from smtpd_core.app.terminal import progress
+from smtpd_core.wire.shown import shown
 
 DONE, FAILED, REFUSED = 0, 1, 2
 

@@ -13,12 +13,13 @@ import os
 import sys
 from pathlib import Path
 
-from smtpd_core.app.sanity import bad_address, patience
-from smtpd_core.app.terminal import shown
+from smtpd_core.app.endpoint import bad_address
+from smtpd_core.app.values import patience
 from smtpd_core.testing.probe import trusting
 from smtpd_core.testing.recorded import Recorded, recorded
 from smtpd_core.testing.replay import Played, replay
 from smtpd_core.wire.sasl.client import Credentials
+from smtpd_core.wire.shown import shown
 
 _IMPLICIT = {"as-recorded": None, "implicit": True, "explicit": False}
 

@@ -19,11 +19,12 @@ from certs.policy import ClientPolicy
 from relay.conversation import Conversation
 from relay.hop import Hop, Load, Manners, StepTimes, TlsLevel, Trouble, Word
 from relay.link import addresses_of
-from smtpd_core.app.sanity import bad_address, patience, system_name
-from smtpd_core.app.terminal import shown
+from smtpd_core.app.endpoint import bad_address, system_name
+from smtpd_core.app.values import patience
 from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.envelope import MailParameters, Recipient
 from smtpd_core.wire.sasl.client import Credentials
+from smtpd_core.wire.shown import shown
 
 _LEVELS = {level.value: level for level in TlsLevel}
 

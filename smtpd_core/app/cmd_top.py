@@ -15,8 +15,8 @@ import urllib.request
 from collections.abc import Iterator
 
 from smtpd_core.accounts.extras import needed
+from smtpd_core.app.endpoint import bad_address
 from smtpd_core.app.figures import Figure
-from smtpd_core.app.sanity import bad_address
 from smtpd_core.app.terminal import Pair, show_live
 from smtpd_core.app.values import duration
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from typing import TextIO
 
 from smtpd_core.app.load import load
-from smtpd_core.app.terminal import shown
+from smtpd_core.wire.shown import shown
 
 _ID = re.compile(r"(?:([smd])-)?([0-9A-Za-z]+(?:-[0-9A-Za-z]+)*)\Z")
 _SESSION = re.compile(r"\bs-[0-9A-Za-z-]+")

@@ -20,6 +20,7 @@ from smtpd_core.accounts.store import AccountStore
 from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.stores import choices_of
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS
+from smtpd_core.wire.shown import shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +123,7 @@ def _list(options: argparse.Namespace, url: str, choices: Choices) -> int:
         return 0
     for one in users:
         addresses = ", ".join(dict.fromkeys(filter(None, (one.email, *one.addresses))))
-        print("  ".join(part for part in (one.user_name, addresses, one.display_name) if part))
+        print("  ".join(shown(part) for part in (one.user_name, addresses, one.display_name) if part))
     return 0
 
 

@@ -15,9 +15,9 @@ import time
 from typing import TextIO
 
 from smtpd_core.app.settings import Log
-from smtpd_core.app.terminal import shown
 from smtpd_core.app.transcripts import TRANSCRIPT
 from smtpd_core.threads import LogWriter
+from smtpd_core.wire.shown import shown
 
 _FLOW = re.compile(r"\b[smd]-[0-9A-Za-z][0-9A-Za-z.-]*")
 

@@ -2,23 +2,22 @@
 
 `faults` are reasons to refuse the start; `warnings` are said and started with. Each begins with its key.
 Thread: any. Looks at files and directories, changes nothing.
-Not here: types and spellings (values.py, tables.py).
+Not here: types and spellings (values.py, tables.py), addresses (endpoint.py).
 """
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import os
-import platform
 from collections.abc import Callable, Iterator
 
 from smtpd_core.accounts import ntlm
 from smtpd_core.accounts.extras import ExtraMissing, needed
 from smtpd_core.app import ways
+from smtpd_core.app.endpoint import bad_address, bad_bind, is_host_name
 from smtpd_core.app.settings import Accounts, Listener, Settings
 from smtpd_core.app.surroundings import process, state, unreadable
-from smtpd_core.app.values import LONGEST, nearest
+from smtpd_core.app.values import nearest
 from smtpd_core.app.ways import split
 from smtpd_core.wire.extensions import EXTENSIONS
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS
@@ -173,7 +172,7 @@ def _listeners(settings: Settings) -> Iterator[Fault]:
 
 
 def _listener(listener: Listener, settings: Settings) -> Iterator[Fault]:
-    reason = _bad_bind(listener.bind)
+    reason = bad_bind(listener.bind)
     if reason:
         yield "bind", reason
     if listener.auth != "off" and not settings.accounts.store:
@@ -201,55 +200,6 @@ def _can_log_in_without_tls(listener: Listener, accounts: Accounts) -> bool:
     return accounts.cleartext_without_tls or any(
         not (row.clear_text or row.needs_binding or row.needs_certificate) for row in rows
     )
-
-
-def _bad_bind(text: str) -> str:
-    if text.startswith(("unix:", "fd:")):
-        return "" if text.partition(":")[2] else f"{text!r} names nothing after its colon"
-    return bad_address(text, port_zero=True, every=True)
-
-
-def bad_address(text: str, *, port_zero: bool = False, every: bool = False) -> str:
-    """What is wrong with HOST:PORT, or "". `every`: the host may be "" or "*"."""
-    host, colon, port = text.rpartition(":")
-    lowest = 0 if port_zero else 1
-    if not colon or not (port.isascii() and port.isdigit() and len(port) < 6 and lowest <= int(port) <= 65_535):
-        return f"{text!r} is no HOST:PORT with a port from {lowest} to 65535"
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            ipaddress.IPv6Address(host[1:-1].partition("%")[0])
-        except ValueError:
-            return f"{host!r} is no IPv6 address"
-        return ""
-    if ":" in host:
-        return f"{text!r}: an IPv6 address stands in brackets, as in [::1]:25"
-    return "" if (every and host in ("", "*")) or is_host_name(host) else f"{host!r} is no host name or address"
-
-
-def patience(text: str) -> float:
-    """The seconds of an option, as --timeout."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= LONGEST:
-        raise argparse.ArgumentTypeError(f"{text!r}: seconds above 0 are due")
-    return seconds
-
-
-def is_host_name(text: str) -> bool:
-    """Letters, digits, '-' and '_' in labels up to 63, up to 253 in all; letters may be of any script (RFC 5890)."""
-    labels = text.rstrip(".").split(".")
-    return 0 < len(text) < 254 and all(
-        0 < len(label) < 64 and not label.startswith("-") and all(c.isalnum() or c in "-_" for c in label)
-        for label in labels
-    )
-
-
-def system_name() -> str:
-    """This machine's name where it is a host name, else localhost."""
-    name = platform.node()
-    return name if name.isascii() and is_host_name(name) else "localhost"
 
 
 def _certificates(settings: Settings) -> Iterator[Fault]:

@@ -2,7 +2,8 @@
 
 A receiver posts what its counters grew by since the last post that the box took, so a post that found no room is made
 up by the next one, a process that ends takes nothing back, and its successor begins anew without being known. Gauges
-are those of the last post; who is silent for a while has none any more.
+are those of the last post; who is silent for a while has none any more. What is too much for one message (a thousand
+certificates are) is posted in several.
 Thread: Reports from the receiver's main; Sums.add() from the loop that empties the box, joined() from any (one lock).
 Not here: the box (net/post_box.py), what is counted (figures.py).
 """
@@ -13,11 +14,11 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from smtpd_core.app.figures import METRICS, Figure
-from smtpd_core.net.post_box import PostBox
+from smtpd_core.net.post_box import MOST, PostBox
 from smtpd_core.threads import Lock, Loop, start_loop
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ JOINED_BY: dict[str, Callable[[Iterable[float]], float] | None] = {
 _KINDS = {metric.name: metric.kind for metric in METRICS}
 
 Series = tuple[str, str, tuple[str, ...]]  # metric, part, labels
+_Row = tuple[str, Series, float]  # "grown" or "gauges", and what it is
+
+# The rows of one message, in bytes as they are counted here; what stands around them has the rest.
+_PIECE = MOST // 2
 
 
 class Reports:
@@ -66,15 +71,31 @@ class Reports:
         now = _by_series(self._samples())
         counters = {series: value for series, value in now.items() if _KINDS[series[0]] != "gauge"}
         gauges = {series: value for series, value in now.items() if JOINED_BY.get(series[0])}
-        grown = {series: value - self._posted.get(series, 0.0) for series, value in counters.items()}
-        message = {
-            "from": self._name,
-            "ends": ends,
-            "grown": [[*series, by] for series, by in grown.items() if by > 0],
-            "gauges": [[*series, value] for series, value in gauges.items()],
-        }
-        if self._box.post(json.dumps(message).encode()):
-            self._posted = counters
+        grown = {series: by for series, value in counters.items() if (by := value - self._posted.get(series, 0.0)) > 0}
+        rows = [("grown", series, by) for series, by in grown.items()]
+        rows += [("gauges", series, value) for series, value in gauges.items()]
+        for number, several in enumerate(_pieces(rows)):
+            told: dict[str, list[Any]] = {"grown": [], "gauges": []}
+            for kind, series, value in several:
+                told[kind].append([*series, value])
+            message = {"from": self._name, "begins": not number, "ends": ends, **told}
+            if not self._box.post(json.dumps(message).encode()):
+                return
+            self._posted |= {series: counters[series] for kind, series, _ in several if kind == "grown"}
+
+
+def _pieces(rows: list[_Row]) -> Iterator[list[_Row]]:
+    """The rows in messages that the box takes; at least one, which says that its sender lives."""
+    several: list[_Row] = []
+    size = 0
+    for row in rows:
+        length = len(json.dumps(row))
+        if several and size + length > _PIECE:
+            yield several
+            several, size = [], 0
+        several.append(row)
+        size += length
+    yield several
 
 
 class Sums:
@@ -110,7 +131,8 @@ class Sums:
         """Count what one receiver posted."""
         try:
             told = json.loads(message)
-            name, grown, gauges = str(told["from"]), _series(told["grown"]), _series(told["gauges"])
+            name, begins = str(told["from"]), bool(told["begins"])
+            grown, gauges = _series(told["grown"]), _series(told["gauges"])
         except (ValueError, KeyError, TypeError):
             log.error("the figures of a receiver can't be read: %r", message[:200])
             return
@@ -121,7 +143,8 @@ class Sums:
             if told.get("ends"):
                 self._gauges.pop(name, None)
             else:
-                self._gauges[name] = (self._clock(), gauges)
+                before = {} if begins else self._gauges.get(name, (0.0, {}))[1]
+                self._gauges[name] = (self._clock(), before | gauges)
 
     def joined(self, own: list[Figure]) -> list[Figure]:
         """With the relay's own: the figures of the whole server."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from smtpd_core.wire.shown import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -27,14 +29,6 @@ Pair = tuple[str, str]
 PATIENCE, _REDRAW, _PLAIN = 1.0, 0.1, 5.0
 
 _STYLES = {"active": "green", "deferred": "yellow", "held": "magenta", "failed": "red", "expired": "red"}
-
-# What others wrote may hold what a terminal would obey.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-
-
-def shown(text: str) -> str:
-    """Text of strangers without control characters."""
-    return text.translate(_CONTROLS)
 
 
 def console_of(stream: TextIO) -> Console | None:

@@ -7,6 +7,7 @@ Not here: tables and lists of them (tables.py, validation.py).
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -114,6 +115,17 @@ def secret(value: object) -> str:
         return text(value)
     except ValueError:
         raise ValueError("expected one line of text in quotes") from None
+
+
+def patience(text: str) -> float:
+    """The seconds of an option, as --timeout."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r}: seconds above 0 are due")
+    return seconds
 
 
 _PLAIN: dict[type, Callable[[object], Any]] = {bool: boolean, int: number, str: text}

@@ -6,13 +6,15 @@ import json
 import logging
 import re
 import smtplib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from smtpd_core.app.cli import main
 from smtpd_core.app.logs import FORMS
-from tests.app.daemon import DaemonProcess
+from tests.app.daemon import ROOT, DaemonProcess
 
 LOG = """\
 2026-01-01T00:00:00.000Z INFO app.cmd_serve serving, process 1
@@ -165,6 +167,14 @@ def test_mx_of_a_domain_of_ours_is_a_mailbox(tmp_path: Path, capsys: pytest.Capt
     config.write_text('[[listener]]\n[domains."our.test"]\ndeliver = "lmtp:127.0.0.1:24"\n')
     assert main(["mx", "--json", "--config", str(config), "ann@our.test"]) == 0
     assert json.loads(capsys.readouterr().out)["hops"] == ["127.0.0.1[127.0.0.1]:24 (TLS none)"]
+
+
+@pytest.mark.parametrize("command", [["smtpd_core", "mx"], ["relay", "mx"]], ids=" ".join)
+def test_a_plan_commands_no_terminal(command: list[str]) -> None:
+    words = [sys.executable, "-m", *command, "--dns-server", "127.0.0.1:1", "far\x1b[2J.test"]
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    said = told.stdout + told.stderr
+    assert "far\\x1b[2j.test" in said.lower() and "\x1b" not in said
 
 
 def test_mx_without_an_answer_says_why(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from smtpd_core.app.cli import main
 from smtpd_core.app.cmd_check import refuse
+from smtpd_core.app.endpoint import bad_address
 from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.plan import explain
-from smtpd_core.app.sanity import bad_address, faults, warnings
+from smtpd_core.app.sanity import faults, warnings
 from smtpd_core.app.settings import EMBEDDED, Accounts, Domain, Limits, Listener, Relay, Settings, Tls
 from tests.app.mutants import EXAMPLES, mutate
 

@@ -176,6 +176,21 @@ def test_a_box_that_nobody_empties_holds_nobody_up_and_loses_no_count() -> None:
     box.close()
 
 
+def test_figures_of_many_certificates_are_posted_in_several_messages() -> None:
+    box, now = PostBox(), [100.0]
+    sums = Sums(box, lambda: now[0])
+    several = [
+        Figure("smtpd_certificate_expiry_seconds", (f"{n}.example.test", f"/etc/{'long/' * 10}{n}.pem"), float(n))
+        for n in range(1500)
+    ]
+    sums.start()
+    Reports(box, lambda: [*several, sample("smtpd_messages_total", 3)]).post()
+    wait_until(lambda: len(sums.joined([])) == 1501)
+    assert sums.receivers == 1 and sample("smtpd_messages_total", 3) in sums.joined([])
+    sums.stop()
+    box.close()
+
+
 def posted(reports: Reports, sums: Sums) -> float:
     reports.post()
     return next(iter(one.value for one in sums.joined([])), 0.0)
@@ -183,7 +198,7 @@ def posted(reports: Reports, sums: Sums) -> float:
 
 def test_what_can_not_be_read_costs_nothing_but_a_line() -> None:
     sums = Sums(PostBox())
-    for message in (b"", b"{", b"[]", b'{"from": 1}', b'{"from": "x", "grown": [["a"]], "gauges": []}'):
+    for message in (b"", b"{", b"[]", b'{"from": 1}', b'{"from": "x", "begins": true, "grown": [["a"]], "gauges": []}'):
         sums.add(message)
-    sums.add(b'{"from": "x", "grown": [["no_such_metric", [], 1]], "gauges": []}')
+    sums.add(b'{"from": "x", "begins": true, "grown": [["no_such_metric", [], 1]], "gauges": []}')
     assert sums.joined([]) == []

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from certs.__main__ import main
 from certs.samples import PFX_PASSWORD, write_samples
@@ -180,3 +186,15 @@ def test_bad_input_is_one_clear_line(console: Console, words: list[str], told: s
     said = console.run(*words, code=2)
     assert said.startswith("error: ") and told in said and said.count("\n") == 1
     assert told in console.json(*words, code=2)["error"]
+
+
+def test_what_a_certificate_says_commands_no_terminal(console: Console) -> None:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "evil\x1b[2J")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    days = datetime.timedelta(1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, now - days, now + days)
+    path = console.folder / "evil.pem"
+    path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    told = console.run("show", str(path)) + console.run("show", "no\x1b[2J", code=2)
+    assert "CN=evil\\x1b[2J\n" in told and "no\\x1b[2J is neither" in told and "\x1b" not in told
