@@ -18,13 +18,14 @@ from tests.support.unpacked import EXIM, OPENSMTPD, Unavailable, apt_install, ru
 
 PLACE = ROOT / "build" / "bench"
 PEERS = Path(__file__).parent / "peers"
+OPENSSL_HEADER = Path("/usr/include/openssl/ssl.h")
 GO_LIBRARY = Path("/usr/share/gocode")
 GO_PACKAGES = tuple(f"golang-github-emersion-{name}-dev" for name in ("go-smtp", "go-sasl"))
 
 
-def load_program() -> Path | None:
-    """The load generator in C, built from load.c; load.py serves where it is not."""
-    return _if_there(PLACE / "load")
+def load_program(starttls: bool = False) -> Path | None:
+    """The load generator in C, built from load.c, for TLS with tls.c; load.py serves where it is not."""
+    return _if_there(PLACE / ("load-tls" if starttls else "load"))
 
 
 def gosmtp_program() -> Path | None:
@@ -45,13 +46,27 @@ def postfix() -> None:
 
 
 def load_generator() -> None:
-    source, program = Path(__file__).parent / "load.c", PLACE / "load"
-    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
+    _compile("load", "load.c")
+
+
+def load_generator_with_tls() -> None:
+    if not OPENSSL_HEADER.exists():
+        apt_install("libssl-dev")
+    _compile("load-tls", "load.c", "tls.c", libraries=("ssl", "crypto"))
+
+
+def _compile(name: str, *sources: str, libraries: tuple[str, ...] = ()) -> None:
+    here, program = Path(__file__).parent, PLACE / name
+    newest = max((here / one).stat().st_mtime for one in (*sources, "tls.h"))
+    if program.exists() and program.stat().st_mtime > newest:
         return
     if shutil.which("cc") is None:
         apt_install("gcc", "libc6-dev")
     PLACE.mkdir(parents=True, exist_ok=True)
-    run(["cc", "-O2", "-o", str(program), str(source)])
+    whole = PLACE / f"{name}-{os.getpid()}"  # so that nobody runs a half of it
+    words = [str(here / one) for one in sources] + [f"-l{one}" for one in libraries]
+    run(["cc", "-O2", "-o", str(whole), *words])
+    whole.replace(program)
 
 
 def gosmtp() -> None:
@@ -80,6 +95,7 @@ def smtp_server() -> None:
 
 STEPS: dict[str, Callable[[], None]] = {
     "the load generator in C": load_generator,
+    "the same with TLS": load_generator_with_tls,
     "smtp-server": smtp_server,
     "go-smtp": gosmtp,
     "Postfix, smtp-sink": postfix,

@@ -1,13 +1,17 @@
-/* The load generator of load.py for sessions without TLS, at two thirds of its cost (the rest is the kernel's), so that
-   a fast server is not held up by it: the same options, the same numbered messages, the same line of JSON. install.py
-   builds it where there is a C compiler; load.py, which is always there, does the rest and says what the options mean.
+/* The load generator of load.py at two thirds of its cost (the rest is the kernel's), under TLS at four fifths (the rest
+   is OpenSSL's), so that a fast server is less held up by it: the same options, the same numbered messages, the same line
+   of JSON. install.py builds it where there is a C compiler, and with tls.c a second time where OpenSSL's headers are;
+   load.py, which is always there, does the rest and says what the options mean.
 
-   One thread, one epoll loop. Every step of a session is bytes to send and a number of replies to wait for. */
+   One thread, one epoll loop. Every step of a session is bytes to send and a number of replies to wait for, or the
+   handshake. */
 
 #define _GNU_SOURCE
+#include "tls.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GREETING = -2, HELLO = -1 }; /* steps before the first message; 0.. are the envelope's, then the content */
+/* Steps before the first message, each named for what is waited for; 0.. are the envelope's, then the content. */
+enum { GREETING = -5, PLAIN_HELLO, STARTTLS, HANDSHAKE, HELLO };
 enum { SILENCE_MS = 20000, STAMP = 25 };
 
 static const char HEAD[] = "\r\nFrom: <probe@bench.test>\r\nTo: <user0@bench.test>\r\n"
@@ -26,15 +31,18 @@ static const char HEAD[] = "\r\nFrom: <probe@bench.test>\r\nTo: <user0@bench.tes
 
 struct text { char *words; size_t size; int owed; };
 struct session {
+    struct ssl_st *tls; /* once it begins */
     int fd, step, owed, column, waits_to_send, taken;
     char line[4], stamp[STAMP + 1];
     struct iovec left[2];
     double began;
 };
 
-static long port, sessions = 20, messages, size = 1024, per_connection = 1, recipients = 1, group, dots, opening_limit;
+static long port, sessions = 20, messages, size = 1024, per_connection = 1, recipients = 1;
+static long group, dots, starttls, opening_limit;
 static double seconds, until;
-static struct text *envelope, content, hello = { "EHLO bench.test\r\n", 17, 1 }, quit = { "QUIT\r\n", 6, 1 };
+static struct text *envelope, content, hello = { "EHLO bench.test\r\n", 17, 1 };
+static struct text start_tls = { "STARTTLS\r\n", 10, 1 }, quit = { "QUIT\r\n", 6, 1 };
 static int steps, poller;
 static long begun, open_now, opening, accepted, room;
 static double *latencies;
@@ -117,10 +125,10 @@ static void send_left(struct session *one)
 {
     struct iovec *left = one->left;
     while (left[0].iov_len + left[1].iov_len) {
-        ssize_t sent = writev(one->fd, left, 2);
+        ssize_t sent = one->tls ? tls_send(one->tls, left) : writev(one->fd, left, 2);
         if (sent < 0 && errno == EAGAIN)
             return wait_to_send(one, 1);
-        if (sent < 0)
+        if (sent <= 0)
             die("sending failed: ", strerror(errno));
         for (int n = 0; n < 2; n++) {
             size_t part = (size_t)sent < left[n].iov_len ? (size_t)sent : left[n].iov_len;
@@ -170,6 +178,16 @@ static void note_latency(double took)
     latencies[accepted++] = took;
 }
 
+static void shake_hands(struct session *one)
+{
+    int events = tls_shake_hands(one->tls);
+    wait_to_send(one, !!(events & EPOLLOUT));
+    if (events)
+        return;
+    one->step = HELLO;
+    say(one, &hello, 0);
+}
+
 /* All replies owed have come. Returns 0 where the session is over. */
 static int advance(struct session *one)
 {
@@ -177,11 +195,24 @@ static int advance(struct session *one)
         opening--;
         if (opening_limit)
             open_more();
-        one->step = HELLO;
+        one->step = starttls ? PLAIN_HELLO : HELLO;
         say(one, &hello, 0);
         return 1;
     }
+    if (one->step == PLAIN_HELLO) {
+        one->step = STARTTLS;
+        say(one, &start_tls, 0);
+        return 1;
+    }
+    if (one->step == STARTTLS) {
+        one->step = HANDSHAKE;
+        one->tls = tls_begin(one->fd);
+        shake_hands(one);
+        return 1;
+    }
     if (one->step > steps + 1) {
+        if (one->tls)
+            tls_end(one->tls);
         close(one->fd);
         free(one);
         open_now--;
@@ -210,13 +241,13 @@ static int advance(struct session *one)
     return 1;
 }
 
-/* Returns 0 where the session is over. */
+/* Returns 0 where nothing more is to be read for now. */
 static int receive(struct session *one)
 {
     char buffer[65536];
-    ssize_t got = recv(one->fd, buffer, sizeof buffer, 0);
+    ssize_t got = one->tls ? tls_receive(one->tls, buffer, sizeof buffer) : recv(one->fd, buffer, sizeof buffer, 0);
     if (got < 0 && errno == EAGAIN)
-        return 1;
+        return 0;
     if (got <= 0)
         die("the server hung up early", got ? strerror(errno) : "");
     for (char *at = buffer, *end = buffer + got; at < end;) {
@@ -231,7 +262,8 @@ static int receive(struct session *one)
         one->column = 0;
         at = feed + 1;
     }
-    return one->owed ? 1 : advance(one);
+    int goes_on = one->owed || advance(one);
+    return goes_on && one->tls && one->step != HANDSHAKE && tls_has_more(one->tls);
 }
 
 static int by_size(const void *a, const void *b)
@@ -252,7 +284,8 @@ static void read_options(int count, char **words)
     struct { const char *name; long *value; int is_flag; } known[] = {
         { "--port", &port, 0 }, { "--sessions", &sessions, 0 }, { "--messages", &messages, 0 },
         { "--size", &size, 0 }, { "--per-connection", &per_connection, 0 }, { "--recipients", &recipients, 0 },
-        { "--group", &group, 1 }, { "--dots", &dots, 1 }, { "--opening", &opening_limit, 0 },
+        { "--group", &group, 1 }, { "--dots", &dots, 1 }, { "--starttls", &starttls, 1 },
+        { "--opening", &opening_limit, 0 },
     };
     for (int n = 1; n < count; n++) {
         size_t row = 0, rows = sizeof known / sizeof *known;
@@ -266,11 +299,14 @@ static void read_options(int count, char **words)
             die("unknown option: ", words[n]);
         *known[row].value = known[row].is_flag ? 1 : atol(words[++n]);
     }
+    if (starttls && !tls_begin)
+        die("--starttls: built without tls.c; load.py has TLS", "");
 }
 
 int main(int count, char **words)
 {
     struct epoll_event events[512];
+    signal(SIGPIPE, SIG_IGN);
     read_options(count, words);
     write_envelope();
     write_content();
@@ -284,10 +320,15 @@ int main(int count, char **words)
             die("the server was silent for 20 s", "");
         for (int n = 0; n < ready; n++) {
             struct session *one = events[n].data.ptr;
+            if (one->step == HANDSHAKE) {
+                shake_hands(one);
+                continue;
+            }
             if (events[n].events & EPOLLOUT)
                 send_left(one);
             if (events[n].events & ~EPOLLOUT)
-                receive(one);
+                while (receive(one))
+                    continue;
         }
     }
     double took = now() - began;

@@ -4,7 +4,7 @@ It runs as a process of its own (`python -m tests.bench.load --port N ...`) and 
 seconds, its own processor seconds, latencies. Messages are numbered from 0, so that the server's store can be held
 against the count. Of a reply it reads no more than the code. Nothing blocks: a server slow to accept or to shake hands
 with one session holds up no other.
-load.c does the same without TLS, for less.
+load.c does the same for less.
 Not here: what is measured with which job (workloads.py), who is measured (targets.py).
 """
 

@@ -103,9 +103,7 @@ def main() -> None:
     )
     counting = Counting(given.folder / "kept" if given.keep else None, given.hook_ms / 1000)
     if not given.durable:
-        server.on_message_received = (
-            counting.keep if given.keep else counting.wait if given.hook_ms else counting.take
-        )
+        server.on_message_received = counting.keep if given.keep else counting.wait if given.hook_ms else counting.take
     with server:
         signal.sigwait([signal.SIGTERM, signal.SIGINT])
     (given.folder / "counted").write_text(json.dumps([len(counting.sizes), sum(counting.sizes)]))

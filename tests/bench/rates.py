@@ -49,8 +49,8 @@ def serving(target: Target, folder: Path, terms: Terms) -> Iterator[Running]:
 
 
 def generator(port: int, target: Target, options: dict[str, int | float | bool], terms: Terms) -> list[str]:
-    """The command of the load generator: load.c's where it is built and no TLS is asked for, else load.py's."""
-    program = None if options.get("starttls") else install.load_program()
+    """The command of the load generator: load.c's where it is built (for TLS: with tls.c), else load.py's."""
+    program = install.load_program(bool(options.get("starttls")))
     words = [str(program)] if program else [sys.executable, "-m", "tests.bench.load"]
     words += ["--port", str(port)]
     for name, value in {"opening": target.opening, **options}.items():

@@ -6,6 +6,9 @@ Small runs: what they measure is not looked at, only that it is measured, compar
 from __future__ import annotations
 
 import json
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -13,17 +16,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from certs.facts import TlsFacts
+from certs.issue import ensure_self_signed
 from smtpd_core import SmtpServer
-from tests.bench import stored
-from tests.bench.install import load_program
+from tests.bench import install, stored
 from tests.bench.letters import content
 from tests.bench.lines import Plot, curves
 from tests.bench.rates import generator, scratch, serving
-from tests.bench.running import ROOT
+from tests.bench.running import ROOT, free_port
 from tests.bench.targets import TARGETS
 from tests.bench.terms import Goal, Terms
 from tests.bench.workloads import WORKLOADS
+from tests.support.unpacked import Unavailable
 
 DURABLE = next(one for one in TARGETS if one.name == "smtpd_core durable")
 
@@ -72,14 +79,25 @@ def test_every_target_of_a_workload_exists_and_every_goal_names_one_of_its_peers
         assert {goal.peer for goal in workload.goals if goal.peer} <= set(workload.targets[1:]), workload.name
 
 
+def build_generator(starttls: bool) -> None:
+    if shutil.which("cc") is None or (starttls and not install.OPENSSL_HEADER.exists()):
+        pytest.skip("there is no C compiler" if not starttls else "there is no C compiler with OpenSSL's headers")
+    (install.load_generator_with_tls if starttls else install.load_generator)()
+
+
+def choose_generator(in_c: bool, starttls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if in_c:
+        build_generator(starttls)
+    else:
+        monkeypatch.setattr("tests.bench.rates.install.load_program", lambda starttls: None)
+
+
+@pytest.mark.parametrize("starttls", [False, True])
 @pytest.mark.parametrize("in_c", [False, True])
-def test_the_load_is_stored_octet_for_octet(in_c: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_load_is_stored_octet_for_octet(in_c: bool, starttls: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both generators send the same messages: numbered, dots stuffed, none left out."""
-    if in_c and load_program() is None:
-        pytest.skip("load.c is not built: python -m tests.bench.install")
-    if not in_c:
-        monkeypatch.setattr("tests.bench.rates.install.load_program", lambda: None)
-    job = {"messages": 30, "sessions": 4, "size": 100_000, "dots": True, "per_connection": 3}
+    choose_generator(in_c, starttls, monkeypatch)
+    job = {"messages": 30, "sessions": 4, "size": 100_000, "dots": True, "per_connection": 3, "starttls": starttls}
     with scratch() as folder:
         with serving(DURABLE, folder, Terms()) as running:
             words = generator(running.port, DURABLE, job, Terms())
@@ -95,10 +113,7 @@ def test_a_connection_carries_as_many_messages_as_the_job_says(
     per_connection: int, sessions: int, connections: int, in_c: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """0 means all of them: it was left out of the command once, and every message had a connection of its own."""
-    if in_c and load_program() is None:
-        pytest.skip("load.c is not built: python -m tests.bench.install")
-    if not in_c:
-        monkeypatch.setattr("tests.bench.rates.install.load_program", lambda: None)
+    choose_generator(in_c, False, monkeypatch)
     greeted: list[object] = []
     server = SmtpServer(port=0)
     server.on_message_received = lambda session, message: None
@@ -108,6 +123,90 @@ def test_a_connection_carries_as_many_messages_as_the_job_says(
         words = generator(server.address[1], DURABLE, job, Terms())
         subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=60)
     assert len(greeted) == connections
+
+
+@pytest.mark.parametrize("in_c", [False, True])
+def test_every_connection_of_the_load_makes_a_full_handshake(
+    in_c: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same one by both generators, so that what a server pays for is the same."""
+    choose_generator(in_c, True, monkeypatch)
+    seen: list[TlsFacts | None] = []
+    certificate, key = ensure_self_signed(tmp_path, "bench.test")
+    server = SmtpServer(port=0, use_tls="explicit_require", certificate=str(certificate), key=str(key))
+    server.on_message_received = lambda session, message: seen.append(session.tls)
+    with server:
+        job = {"messages": 12, "sessions": 4, "per_connection": 1, "starttls": True}
+        words = generator(server.address[1], DURABLE, job, Terms())
+        subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    found = [(one.version, one.cipher, one.server_name, one.resumed) for one in seen if one]
+    assert found == 12 * [("TLSv1.3", "TLS_AES_256_GCM_SHA384", "", False)]
+    assert {one.group.lower() for one in seen if one} <= {"x25519", ""}  # "": this OpenSSL does not tell
+
+
+@pytest.mark.parametrize("in_c", [False, True])
+def test_a_server_without_tls_1_3_gets_the_load_under_1_2(in_c: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    choose_generator(in_c, True, monkeypatch)
+    seen: list[tuple[str, list[str], bool]] = []
+
+    class Peer:
+        async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+            secured = session.ssl["ssl_object"]
+            offered = [name for name, _, _ in secured.shared_ciphers()]
+            seen.append((secured.version(), offered, secured.session_reused))
+            return "250 OK"
+
+    with scratch() as folder:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(folder / "tls" / "self-signed.pem", folder / "tls" / "self-signed.key")
+        controller = Controller(Peer(), hostname="127.0.0.1", port=free_port(), tls_context=context)
+        controller.start()
+        try:
+            job = {"messages": 12, "sessions": 4, "per_connection": 1, "starttls": True}
+            words = generator(controller.port, DURABLE, job, Terms())
+            subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=60)
+        finally:
+            controller.stop()
+    pythons = [one["name"] for one in ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).get_ciphers()]
+    assert seen == 12 * [("TLSv1.2", pythons, False)]
+
+
+def test_a_failed_handshake_ends_the_load_with_what_openssl_says() -> None:
+    build_generator(True)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(20)
+        words = generator(listening.getsockname()[1], DURABLE, {"messages": 1, "starttls": True}, Terms())
+        with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as load:
+            client, _ = listening.accept()
+            with client, client.makefile("rb") as said:
+                client.sendall(b"220 mx.test\r\n")
+                assert said.readline() == b"EHLO bench.test\r\n"
+                client.sendall(b"250-mx.test\r\n250 STARTTLS\r\n")
+                assert said.readline() == b"STARTTLS\r\n"
+                client.sendall(b"220 Go ahead\r\n")
+                assert said.read(1) == b"\x16"  # the record of its hello
+                client.sendall(b"\x15\x03\x01\x00\x02\x02\x28")  # a fatal alert: handshake_failure
+                complaint = load.communicate(timeout=20)[1]
+    assert load.returncode == 1
+    assert "handshake failure" in complaint
+
+
+def test_without_the_headers_of_openssl_the_load_under_tls_is_left_to_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "PLACE", tmp_path)
+    monkeypatch.setattr(install, "OPENSSL_HEADER", tmp_path / "ssl.h")
+    build_generator(False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="libssl-dev: needs root and apt-get"):
+        install.load_generator_with_tls()
+    job: dict[str, int | float | bool] = {"messages": 1, "starttls": True}
+    assert "tests.bench.load" in generator(25, DURABLE, job, Terms())
+    words = generator(25, DURABLE, {**job, "starttls": False}, Terms())
+    assert str(tmp_path / "load") in words
+    done = subprocess.run([str(tmp_path / "load"), "--starttls"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "--starttls: built without tls.c; load.py has TLS\n")
 
 
 def letters(*numbers: int) -> Iterator[bytes]:
