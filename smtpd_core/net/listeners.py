@@ -21,6 +21,9 @@ _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
 _FIRST_INHERITED = 3  # sd_listen_fds(3): descriptors 3 and up
 
+# No process has more descriptors than a number of so many digits.
+_DIGITS_OF_INHERITED = 6
+
 
 class Listener:
     """One bound socket and the door that it belongs to. `address` is (host, port), or the path of a unix socket."""
@@ -104,13 +107,15 @@ def bind(door: Door, inherited: Mapping[str, int] | None = None) -> list[Listene
 
 
 def inherited_descriptors(environment: Mapping[str, str], process: int) -> dict[str, int]:
-    """Descriptors by number and, where given, by name, from LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID."""
+    """Descriptors by number and, where given, by name, from LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID. ValueError."""
     if environment.get("LISTEN_PID", str(process)) != str(process):
         return {}
-    count = int(environment.get("LISTEN_FDS", "0") or 0)
+    count = environment.get("LISTEN_FDS", "") or "0"
+    if not (count.isascii() and count.isdigit() and len(count) <= _DIGITS_OF_INHERITED):
+        raise ValueError(f"environment: LISTEN_FDS: {count!r} is no number of inherited sockets")
     names = environment.get("LISTEN_FDNAMES", "").split(":")
     found: dict[str, int] = {}
-    for number in range(count):
+    for number in range(int(count)):
         descriptor = _FIRST_INHERITED + number
         found[str(descriptor)] = descriptor
         if number < len(names) and names[number]:
@@ -180,7 +185,15 @@ def _take_inherited(door: Door, name: str, inherited: Mapping[str, int]) -> List
     if descriptor is None:
         there = ", ".join(sorted(inherited)) or "none"
         raise ValueError(f"listener fd:{name}: no such inherited socket (LISTEN_FDS gives: {there})")
-    bound = socket.socket(fileno=descriptor)
+    try:
+        bound = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise ValueError(f"listener fd:{name}: descriptor {descriptor} is no socket: {error.strerror}") from None
+    if bound.type != socket.SOCK_STREAM or not bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise ValueError(
+            f"listener fd:{name}: descriptor {descriptor} is no listening stream socket;"
+            " a .socket unit needs ListenStream= and Accept=no"
+        )
     bound.setblocking(False)
     os.set_inheritable(descriptor, False)
     if bound.family in (socket.AF_INET, socket.AF_INET6):

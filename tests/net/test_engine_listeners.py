@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smtpd_core.net import Door, Engine, Guard, GuardSettings, ListenerSettings
-from smtpd_core.net.listeners import inherited_descriptors, split_bind
+from smtpd_core.net.listeners import bind, inherited_descriptors, split_bind
 from tests.net.echo import Client, Club, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,6 +135,28 @@ engine.stop(5)
 def test_a_missing_inherited_socket_is_named():
     with pytest.raises(ValueError, match="fd:smtp"):
         Engine([door("fd:smtp")], Club().open).start()
+
+
+@pytest.mark.parametrize("count", ["many", "-1", "1.5", "99999999999", "\u0663"])
+def test_a_number_of_inherited_sockets_that_is_none_is_named(count):
+    """The start hung while it counted to it, or spoke of int()."""
+    with pytest.raises(ValueError, match=r"LISTEN_FDS: .* is no number of inherited sockets"):
+        inherited_descriptors({"LISTEN_FDS": count}, 7)
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (lambda: open(os.devnull, "rb"), "is no socket"),
+        (lambda: socket.socket(type=socket.SOCK_DGRAM), "is no listening stream socket"),
+        (lambda: socket.socket(), "is no listening stream socket"),
+    ],
+    ids=["file", "datagrams", "not listening"],
+)
+def test_an_inherited_descriptor_that_nobody_could_connect_to_is_named(made, reason):
+    """One that did not listen was announced and never reached."""
+    with made() as file, pytest.raises(ValueError, match=f"listener fd:smtp: descriptor [0-9]+ {reason}"):
+        bind(door("fd:smtp"), {"smtp": os.dup(file.fileno())})
 
 
 # -- PROXY
