@@ -63,8 +63,8 @@ class Listener:
         if self.path and remove_path and not self.is_shared:
             try:
                 os.unlink(self.path)
-            except FileNotFoundError:
-                pass
+            except OSError:
+                pass  # gone, or in a directory that is not ours since root was given up: the next start replaces it
 
 
 def split_bind(bind: str) -> tuple[str, int]:

@@ -428,3 +428,20 @@ def test_privileges_are_given_up_once_the_port_is_bound(open_folder: Path) -> No
             client.sendmail("eve@far.test", ["ann@our.test"], "Subject: x\r\n\r\nx\r\n")
         mail = daemon.wait_for(1)[0]
         assert mail.stat().st_uid == int(nobody) and mail.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_unix_socket_that_can_not_be_removed_holds_up_no_stop(open_folder: Path, processes: int) -> None:
+    """Its directory is root's, as /run is: the leading thread ended with PermissionError, and the stop never did."""
+    config, daemon = configured(open_folder, f"[threads]\nprocesses = {processes}\n")
+    path = open_folder / "lmtp.sock"
+    listener = f'[[listener]]\nbind = "unix:{path}"\nservice = "lmtp"\n'
+    config.write_text('user = "nobody"\n' + config.read_text() + listener)
+    for _ in range(2):  # what is left is replaced
+        with daemon:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                assert client.recv(100).startswith(b"220 ")
+            assert daemon.stop() == 0
+        assert "Traceback" not in daemon.log.read_text()
