@@ -2,6 +2,7 @@
 
 The command comes from the settings and is split once, without a shell; what strangers wrote reaches it as whole
 arguments ({recipient}, {user}, {domain}, {sender}) and as environment variables, never as a part of a command line.
+{user} and {domain} are safe as names of files, as they are in paths; the others and the environment are as written.
 At least once: a command that did its work and was killed before it said so is run again.
 Thread: any courier.
 """
@@ -20,7 +21,7 @@ from relay.agents.agent import OpenBody, outcome, pieces
 from relay.agents.final import headers
 from relay.agents.trouble import local_trouble
 from relay.mail import Outcome, Parcel, Result, Stop
-from relay.route import mailbox
+from relay.route import mailbox, safe_name
 
 WINDOW = 65_536
 # What of a command's output becomes the text of the outcome.
@@ -70,7 +71,12 @@ class PipeAgent:
     def _run(self, words: list[str], parcel: Parcel, stop: Stop, open_body: OpenBody, now: float) -> Outcome:
         address = stop.recipient.address
         user, domain = self._mailbox_of(address)
-        names = {"recipient": address, "user": user, "domain": domain, "sender": parcel.envelope.sender}
+        names = {
+            "recipient": address,
+            "user": safe_name(user),
+            "domain": safe_name(domain),
+            "sender": parcel.envelope.sender,
+        }
         # The first word is the operator's alone.
         command = [words[0]] + [_PLACES.sub(lambda place: names[place[1]], word) for word in words[1:]]
         if any(word.startswith("-") and not plan.startswith("-") for word, plan in zip(command, words, strict=True)):

@@ -144,9 +144,24 @@ def test_no_shell_ever_sees_a_local_part(tmp_path: Path, user: str) -> None:
     script = tmp_path / "deliver"
     script.write_text(f'#!/bin/sh\nprintf %s "$1" > "{tmp_path}/arg"\necho $# > "{tmp_path}/count"\n')
     script.chmod(0o755)
-    PipeAgent(20).deliver(parcel(f"{user}@a.test", destination=f"pipe:{script} {{user}}"), body(), 1.0)
-    assert (tmp_path / "arg").read_text() == user
+    PipeAgent(20).deliver(parcel(f"{user}@a.test", destination=f"pipe:{script} {{recipient}}"), body(), 1.0)
+    assert (tmp_path / "arg").read_text() == f"{user}@a.test"
     assert (tmp_path / "count").read_text() == "1\n"
+
+
+@pytest.mark.parametrize("address", ['"../out"@a.test', '"/{place}/out"@a.test', "ann@../out", '".."@a.test'])
+def test_the_names_that_a_command_gets_lead_to_no_other_file(tmp_path: Path, address: str) -> None:
+    """A command that wrote to {user} wrote wherever a stranger said."""
+    box = tmp_path / "box"
+    box.mkdir()
+    script = tmp_path / "deliver"
+    script.write_text(f'#!/bin/sh\ncd "{box}" && echo mail > "$1" && echo mail > "$2"\n')
+    script.chmod(0o755)
+    to = f"pipe:{script} {{user}} {{domain}}"
+    there = address.replace("{place}", str(tmp_path))
+    (outcome,) = PipeAgent(20).deliver(parcel(there, destination=to), body(), 1.0)
+    assert told([outcome]) == [("delivered", 250, "2.0.0")]
+    assert len(list(box.iterdir())) == 2 and {one.name for one in tmp_path.iterdir()} == {"box", "deliver"}
 
 
 def test_a_name_that_would_be_an_option_is_refused(tmp_path: Path) -> None:
