@@ -33,8 +33,8 @@ class _Kept:
 
 
 class IdleConnections:
-    """lend() what is kept, give() back what is still good. Who rested too long is not waited for at the end: the
-    dispatcher, which does the closing, has others to serve."""
+    """lend() what is kept, give() back what is still good. The answer to QUIT is not waited for: Exim keeps it back for
+    200 ms, others may for longer, and meanwhile the next message, or the outcome of the last one, would wait too."""
 
     def __init__(self, limits: IdleLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits or IdleLimits()
@@ -56,14 +56,14 @@ class IdleConnections:
             in_time = now - kept.since <= self.limits.rest and now - kept.opened <= self.limits.age
             if in_time and kept.conversation.is_alive():
                 return kept.conversation
-            kept.conversation.close()
+            kept.conversation.close(wait=False)
 
     def give(self, conversation: Conversation) -> None:
         """Keep a connection, or close it where it is of no further use."""
         now = self._clock()
         most = conversation.mail_limit() or self.limits.uses
         if conversation.is_broken or conversation.delivered >= min(most, self.limits.uses):
-            conversation.close()
+            conversation.close(wait=False)
             return
         with self._lock:
             room = self._count < self.limits.kept
@@ -72,7 +72,7 @@ class IdleConnections:
                 self._kept.setdefault(key, deque()).append(_Kept(conversation, conversation.opened, now))
                 self._count += 1
         if not room:
-            conversation.close()
+            conversation.close(wait=False)
 
     def expire(self) -> float | None:
         """Close what rested or lived too long; seconds until the next one is due, None where nothing is kept."""
