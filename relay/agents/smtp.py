@@ -216,12 +216,18 @@ class _Attempt:
                 for stop, word in zip(batch, said, strict=True)
                 if judged(word).kind == "too many recipients"
             }
-            if len(put_off) < len(batch):
-                # Some were taken: the rest goes in a transaction of its own, now (RFC 5321 4.5.3.1.10).
-                stops = [stop for stop in batch if stop.number in put_off] + stops
-            else:
+            if len(put_off) == len(batch):
                 put_off = set()
-            words.extend((s, w) for s, w in zip(batch, said, strict=True) if s.number not in put_off)
+            # Some were taken: the rest goes in a transaction of its own, now (RFC 5321 4.5.3.1.10).
+            again = [stop for stop in batch if stop.number in put_off]
+            again += [
+                replace(stop, recipient=replace(stop.recipient, orcpt=""))
+                for stop, word in zip(batch, said, strict=True)
+                if _may_be_for_its_orcpt(stop, word, conversation)
+            ]
+            asked_again = {stop.number for stop in again}
+            stops = again + stops
+            words.extend((s, w) for s, w in zip(batch, said, strict=True) if s.number not in asked_again)
         return words, remote
 
     def _is_this_host(self, conversation: Conversation) -> bool:
@@ -293,6 +299,15 @@ def _batch(stops: list[Stop], conversation: Conversation) -> list[Stop]:
             domains.add(domain)
             fitting.append(stop)
     return fitting
+
+
+def _may_be_for_its_orcpt(stop: Stop, word: Word, conversation: Conversation) -> bool:
+    """Whether a recipient is refused that a hop might take without ORCPT. Any type of address is right there (RFC 3461
+    4.2), but OpenSMTPD, which knows no UTF-8, answers 553 to all but rfc822."""
+    orcpt, extensions = stop.recipient.orcpt, conversation.client.extensions
+    if not orcpt or orcpt.lower().startswith("rfc822;") or "DSN" not in extensions or "SMTPUTF8" in extensions:
+        return False
+    return word.step == "rcpt" and not word.is_ours and word.answer is not None and word.answer.is_permanent
 
 
 def _is_trouble(word: Word) -> bool:

@@ -12,6 +12,7 @@ import trustme
 
 from relay import Outbox, Relaying, RetryPolicy, Routes, TlsLevel, TlsPolicy, Way
 from relay.idle import IdleLimits
+from relay.mail import Recipient
 from smtpd_core.wire.answers import Answer
 from smtpd_core.wire.envelope import MailParameters
 from smtpd_core.wire.sasl.client import Credentials
@@ -91,7 +92,7 @@ class House:
     def __exit__(self, *exception: object) -> None:
         self.outbox.stop()
 
-    def send(self, *people: str, name: str, body: bytes = BODY) -> list[tuple[str, str]]:
+    def send(self, *people: str | Recipient, name: str, body: bytes = BODY) -> list[tuple[str, str]]:
         """What became of each at the first attempt."""
         before = len(self.told.outcomes)
         head = HEAD.replace(b"%s", name.encode())
@@ -172,6 +173,13 @@ def test_who_is_put_off_is_tried_again_until_taken(tmp_path: Path, hop: NextHop)
         hop.relent()
         assert house.told.wait_for(("later@there.test", "relayed")), hop.log()
     assert bodies(hop, "later", 2) == [BODY] * 2
+
+
+def test_an_original_recipient_beyond_ascii_is_no_reason_to_refuse(tmp_path: Path, hop: NextHop) -> None:
+    bob = Recipient("bob@there.test", orcpt="utf-8;b\u00f6b@there.test")
+    with House(tmp_path, hop) as house:
+        assert house.send(bob, name="orcpt") == [("bob@there.test", "relayed")], hop.log()
+    assert bodies(hop, "orcpt", 1) == [BODY]
 
 
 def test_its_limit_of_recipients_is_no_refusal(tmp_path: Path, hop: NextHop) -> None:

@@ -381,6 +381,25 @@ def test_too_many_recipients_go_in_a_second_transaction_at_once() -> None:
     assert told(outcomes) == [("relayed", 250, "2.0.0")] * 2
 
 
+def test_who_is_refused_with_an_original_recipient_beyond_ascii_is_asked_for_again_without() -> None:
+    """A hop with DSN and without SMTPUTF8 may take none but rfc822 there: the mail came back as for an unknown user."""
+    bob = Recipient("bob@x.test", ("FAILURE",), "utf-8;b\u00f6b@x.test")
+    group = "C: MAIL\nC: RCPT\nC: RCPT\nC: DATA\n"
+    script = HELLO + "S: 250-PIPELINING\nS: 250 DSN\n" + group
+    script += "S: 250 ok\nS: 553 ORCPT address syntax error\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n"
+    script += GROUP + "S: 250 ok\nS: 550 5.1.1 who\nS: 554 no\n" + QUIT
+    with ScriptedPeer(script) as peer:
+        agent = agent_for(peer.port)
+        outcomes = agent.deliver(parcel(bob, "ann@x.test"), body(), 5.0)
+        agent.close()
+        assert told(outcomes) == [("failed", 550, "5.1.1"), ("relayed", 250, "2.0.0")]
+        asked = [command for command in peer.commands if command.startswith("RCPT TO:<bob")]
+        assert asked == [
+            r"RCPT TO:<bob@x.test> NOTIFY=FAILURE ORCPT=utf-8;b\x{F6}b@x.test",
+            "RCPT TO:<bob@x.test> NOTIFY=FAILURE",
+        ]
+
+
 def test_dsn_parameters_go_on_where_the_hop_offers_dsn() -> None:
     script = HELLO + "S: 250-PIPELINING\nS: 250-SIZE\nS: 250 DSN\n" + GROUP
     script += "S: 250 ok\nS: 250 ok\nS: 354 go\nC: <content>\nS: 250 2.0.0 yes\n" + QUIT
