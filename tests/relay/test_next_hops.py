@@ -98,7 +98,7 @@ class House:
         head = HEAD.replace(b"%s", name.encode())
         self.outbox.send(head + body, "", people, MailParameters(body="8BITMIME"))
         self.told.wait(before + len(people))
-        return sorted(self.told.outcomes[before:])
+        return sorted(self.told.outcomes[before : before + len(people)])
 
 
 def bodies(hop: NextHop, name: str, count: int) -> list[bytes]:

@@ -7,7 +7,6 @@ Not here: how they are started (exim.py, opensmtpd.py).
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -48,6 +47,8 @@ class Unpacked:
     def get(self) -> None:
         """Unpack it where it is missing, with the libraries that it needs as packages. Raises Unavailable."""
         needs_root("apt-get", self.package)
+        import fcntl  # on POSIX only, and every test run imports this module
+
         PLACE.mkdir(parents=True, exist_ok=True)
         with (PLACE / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
