@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import random
 import stat
 import tempfile
 import time
@@ -24,21 +25,20 @@ MEMORY_LIMIT = 262_144
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [one + other for one in _ALPHABET for other in _ALPHABET]  # two digits at a time: an id is made per message
 
+# A generator of our own: programs and test suites seed the shared one. It is no secret, and costs no system call.
+_random = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+
 
 def new_id(now: float | None = None) -> str:
     """A message id: 15 characters, sortable by time (milliseconds), the last 7 random. Unique without coordination."""
-    number = int((time.time() if now is None else now) * 1000) & (1 << 40) - 1
-    number = number << 35 | int.from_bytes(os.urandom(5), "big") >> 5
+    at = int((time.time() if now is None else now) * 1000)
+    chance = _random.getrandbits(35)
     digits = _PAIRS
     return (
-        digits[number >> 65]
-        + digits[number >> 55 & 1023]
-        + digits[number >> 45 & 1023]
-        + digits[number >> 35 & 1023]
-        + digits[number >> 25 & 1023]
-        + digits[number >> 15 & 1023]
-        + digits[number >> 5 & 1023]
-        + _ALPHABET[number & 31]
+        f"{digits[at >> 30 & 1023]}{digits[at >> 20 & 1023]}{digits[at >> 10 & 1023]}{digits[at & 1023]}"
+        f"{digits[chance >> 25]}{digits[chance >> 15 & 1023]}{digits[chance >> 5 & 1023]}{_ALPHABET[chance & 31]}"
     )
 
 
