@@ -51,7 +51,7 @@ $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .[bench]
 	touch $@
 
-bench-profile: $(VENV)/.bench  ## where our server's time goes under a workload (WORKLOADS=W1 ARGS=--perf)
+bench-profile: $(VENV)/.bench  ## where our server's time goes under a workload (WORKLOADS="W1 W5" ARGS=--perf)
 	$(BIN)/python -m tests.bench.profile $(or $(WORKLOADS),W1) $(ARGS)
 
 fuzz: $(VENV)/.test  ## a million cases of the protocol core (CASES=1000000 SEED=1); guided by coverage where atheris installs

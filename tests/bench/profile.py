@@ -1,4 +1,4 @@
-"""Where our server's time goes under a workload: `python -m tests.bench.profile W1 [--seconds 5] [--perf] [--out F]`.
+"""Where our server's time goes under workloads: `python -m tests.bench.profile W1 W2 [--seconds 5] [--perf] [--out D]`.
 
 py-spy samples the running server (250 a second) and the functions are listed by the share of samples in which they were
 at work themselves, beside the share in which they or what they called were; threads that wait for something to do are
@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.bench.rates import generator, rate, scratch, serving
 from tests.bench.running import Running
 from tests.bench.targets import TARGETS
-from tests.bench.terms import Terms
+from tests.bench.terms import Terms, Workload
 from tests.bench.workloads import WORKLOADS
 
 LINES = 30
@@ -95,29 +95,34 @@ def symbols(running: Running, seconds: float) -> list[str]:
     return found[:LINES]
 
 
-def main() -> int:
-    rated = {one.name: one for one in WORKLOADS if one.measure is rate}
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__.splitlines()[0])
-    parser.add_argument("workload", choices=rated)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of sampling")
-    parser.add_argument("--perf", action="store_true", help="by symbol of the interpreter and the kernel")
-    parser.add_argument("--out", type=Path, help="a file that the list is written to as well")
-    chosen = parser.parse_args()
-    workload = rated[chosen.workload]
+def look(workload: Workload, seconds: float, by_symbol: bool) -> list[str]:
     target = next(one for one in TARGETS if one.name == workload.targets[0])
-    terms = Terms(chosen.seconds + 20.0)  # ended when the samples are there
+    terms = Terms(seconds + 20.0)  # ended when the samples are there
     with scratch() as folder, serving(target, folder, terms) as running:
         words = generator(running.port, target, {"seconds": terms.seconds, **workload.options}, terms)
         with subprocess.Popen(words, stdout=subprocess.DEVNULL) as load:
             try:
                 time.sleep(WARM_UP)
-                seen = symbols(running, chosen.seconds) if chosen.perf else top(samples(running, chosen.seconds))
+                return symbols(running, seconds) if by_symbol else top(samples(running, seconds))
             finally:
                 load.terminate()
-    lines = [f"{workload.name}: {workload.what}", *seen]
-    print("\n".join(lines))
-    if chosen.out:
-        chosen.out.write_text("\n".join(lines) + "\n")
+
+
+def main() -> int:
+    rated = {one.name: one for one in WORKLOADS if one.measure is rate}
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__.splitlines()[0])
+    parser.add_argument("workloads", nargs="+", choices=rated, metavar="WORKLOAD", help=", ".join(rated))
+    parser.add_argument("--seconds", type=float, default=5.0, help="of sampling")
+    parser.add_argument("--perf", action="store_true", help="by symbol of the interpreter and the kernel")
+    parser.add_argument("--out", type=Path, help="a folder for what is seen: a file for each workload")
+    chosen = parser.parse_args()
+    for name in chosen.workloads:
+        workload = rated[name]
+        lines = [f"{name}: {workload.what}", *look(workload, chosen.seconds, chosen.perf)]
+        print("\n".join(lines))
+        if chosen.out:
+            chosen.out.mkdir(parents=True, exist_ok=True)
+            (chosen.out / f"profile-{name}.txt").write_text("\n".join(lines) + "\n")
     return 0
 
 
