@@ -106,18 +106,21 @@ class Daemon:
         for listener, door in zip(self.listeners, self._doors_of(self.settings), strict=True):
             listener.belong_to(door)
 
-    def start(self, *, serves: bool = True, delivers: bool = True) -> None:
+    def start(
+        self, *, serves: bool = True, delivers: bool = True, may_serve: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Raises OSError, ValueError and their like where the settings can't be served.
 
-        One of several processes either serves, and another delivers what it spools, or delivers."""
+        One of several processes either serves, and another delivers what it spools, or delivers. `may_serve` is asked
+        when all that may fail is done; where it says no, so does this, and nobody is served."""
         try:
-            self._start(serves, delivers)
+            return self._start(serves, delivers, may_serve)
         except BaseException:
             self.stop(1.0)
             self._close_listeners()
             raise
 
-    def _start(self, serves: bool, delivers: bool) -> None:
+    def _start(self, serves: bool, delivers: bool, may_serve: Callable[[], bool]) -> bool:
         settings = self.settings
         self._serves = serves
         self._ground = ground = self._lay(settings)
@@ -131,9 +134,12 @@ class Daemon:
             choose_dialogues(settings.log)
             self._warn_of_certificates(ground)
             self.server = server = self._make_server(ground)
+            if not may_serve():
+                return False
             server._start(self.listeners)
         if self._watching is not None:
             self._watching.start()
+        return True
 
     def stop(self, timeout: float) -> bool:
         """True where all ended in time. Idempotent, also after a failed start."""

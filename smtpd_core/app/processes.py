@@ -4,10 +4,12 @@ Rule 1: the master starts no thread, runs no hook and reads no mail. It waits fo
 Rule 2: children inherit the listening sockets (shared, woken one at a time): a killed child takes no accept queue with
         it, only its own sessions.
 Rule 3: a child that dies is started again after a delay that grows while it keeps dying.
+Rule 4: new settings are in force once a successor has prepared all that may fail with them and those who reload in
+        place have taken them over; until then nothing has changed, and where it never comes to that nothing does.
 Signals: TERM or INT drains and ends with 0, a second one ends at once; HUP replaces the receivers while the old ones
 let their sessions end, and is passed on to children that reload in place.
 Thread: the main thread only. POSIX only.
-Not here: what a child does (build.py), listeners (net/listeners.py).
+Not here: what a child does (build.py), what it tells (ward.py), listeners (net/listeners.py).
 """
 
 from __future__ import annotations
@@ -19,55 +21,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-from smtpd_core.threads import start_loop
+from smtpd_core.app.ward import END, LEAVE, Ward
 
 log = logging.getLogger(__name__)
 
-LEAVE = signal.SIGUSR2
-_END = (signal.SIGTERM, signal.SIGINT)
-
 # A child that lived for a minute is not one that keeps dying.
 _FIRST_DELAY, _LONGEST_DELAY, _LIVED = 0.1, 30.0, 60.0
-
-
-class Ward:
-    """What a child gets: tell that it serves, then wait for signals. Thread: the child's main thread."""
-
-    def __init__(self, name: str, ready: int, lifeline: int) -> None:
-        self.name = name
-        self._ready = ready
-        self._lifeline = lifeline
-
-    def is_ready(self) -> None:
-        """This child serves. Also begins to watch the master, whose death ends the child as TERM would."""
-        os.write(self._ready, b"+")
-        os.close(self._ready)
-        os.kill(os.getppid(), signal.SIGUSR1)
-        start_loop("lifeline", self._watch_master)
-
-    def wait(self, seconds: float | None = None) -> int | None:
-        """The next of TERM, INT, HUP, LEAVE; None where none came within `seconds`.
-
-        LEAVE: a successor serves; take no new connections, and end when those that are open have ended.
-        A second TERM or INT is waited for by nobody: it ends the process."""
-        awaited = (*_END, signal.SIGHUP, LEAVE)
-        if seconds is None:
-            number = signal.sigwait(awaited)
-        else:
-            came = signal.sigtimedwait(awaited, seconds)
-            if came is None:
-                return None
-            number = signal.Signals(came.si_signo)
-        if number in _END:
-            for end in _END:
-                signal.signal(end, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _END)
-        return number
-
-    def _watch_master(self) -> None:
-        os.read(self._lifeline, 1)  # the master never writes: it returns when the master is gone
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -84,19 +45,40 @@ class Role:
     processor: int | None = None
 
 
+class Stage(Enum):
+    """Where a reload is."""
+
+    NONE = "none is under way"
+    PREPARING = "successors prepare, the first of them decides"
+    RELOADING = "those who reload in place do so"
+
+
 class _Child:
-    def __init__(self, role: Role, process: int, ready: int, now: float) -> None:
+    def __init__(self, role: Role, process: int, told: int, now: float, generation: int) -> None:
         self.role = role
         self.process = process
-        self.ready = ready
+        self.told = told
         self.since = now
+        self.generation = generation  # the number of the reload that began it, 0 for none
+        self.is_prepared = False
         self.serves = False
+        self.is_reloading = False
+        self.why = ""
         self.is_leaving = False
         self.replaces: _Child | None = None
 
 
+def _lines(child: _Child) -> list[str]:
+    """What it told since the last time."""
+    try:
+        return os.read(child.told, 65_536).decode("utf-8", "replace").splitlines()
+    except BlockingIOError:
+        return []
+
+
 class Master:
     """See the module. `may_reload` is asked at HUP, before anything is touched: False keeps the old children.
+    `took_over` is called when the new settings are in force.
 
     `tell` hears the states of sd_notify: "READY=1" once all children serve, "RELOADING=1", "STOPPING=1".
     `patience`: seconds for children to drain before they are killed. `beat`: seconds between "WATCHDOG=1", 0 for never.
@@ -107,12 +89,14 @@ class Master:
         roles: Sequence[Role],
         *,
         may_reload: Callable[[], bool] = lambda: True,
+        took_over: Callable[[], None] = lambda: None,
         tell: Callable[[str], None] = lambda state: None,
         patience: float = 40.0,
         beat: float = 0.0,
     ) -> None:
         self._roles = list(roles)
         self._may_reload = may_reload
+        self._took_over = took_over
         self._tell = tell
         self.patience = patience
         self._beat = beat
@@ -123,10 +107,12 @@ class Master:
         self._lifeline, self._life = -1, -1
         self._ends_at: float | None = None
         self._is_announced = False
+        self._stage = Stage.NONE
+        self._generation = 0
 
     def run(self) -> int:
         """Fork, watch, and return the exit code after TERM or INT."""
-        signals = {*_END, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, LEAVE}
+        signals = {*END, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, LEAVE}
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         self._lifeline, self._life = os.pipe()
@@ -134,14 +120,14 @@ class Master:
             self._start(role)
         while self._children or (self._due and self._ends_at is None):
             arrived = self._wait(signals)
-            if arrived in _END:
+            if arrived in END:
                 if self._ends_at is not None:
                     self._kill_all(signal.SIGKILL)
                     return 1
                 self._begin_end()
             elif arrived == signal.SIGHUP and self._ends_at is None:
                 self._reload()
-            self._hear_ready()
+            self._hear()
             self._bury()
             self._start_due()
             if self._beats_at and time.monotonic() >= self._beats_at:
@@ -178,22 +164,34 @@ class Master:
         came = signal.sigtimedwait(signals, max(0.0, min(moments) - now))
         return None if came is None else came.si_signo
 
-    def _hear_ready(self) -> None:
+    def _hear(self) -> None:
         for child in list(self._children.values()):
-            if child.serves:
-                continue
-            try:
-                if os.read(child.ready, 1):
-                    child.serves = True
-            except BlockingIOError:
-                continue
-            if child.serves:
-                os.close(child.ready)
-                self._settle_in(child)
+            for line in _lines(child):
+                self._heed(child, line)
         if not self._is_announced and len(self._children) == len(self._roles):
             self._is_announced = all(child.serves for child in self._children.values())
             if self._is_announced:
                 self._tell("READY=1")
+
+    def _heed(self, child: _Child, line: str) -> None:
+        """What a child told."""
+        word, _, rest = line.partition(" ")
+        if word in ("prepared", "serves"):
+            child.is_prepared, child.serves = True, word == "serves"
+            if self._stage is Stage.PREPARING and child.generation == self._generation:
+                self._pass_on()
+            elif self._stage is Stage.NONE and not child.serves and not child.is_leaving:
+                os.kill(child.process, signal.SIGHUP)
+            if child.serves:
+                self._settle_in(child)
+        elif child.is_reloading:
+            child.is_reloading = False
+            if word == "failed":
+                self._give_up()
+            elif self._stage is Stage.RELOADING and not any(one.is_reloading for one in self._children.values()):
+                self._take_over()
+        else:
+            child.why = rest
 
     def _settle_in(self, child: _Child) -> None:
         old, child.replaces = child.replaces, None
@@ -208,8 +206,71 @@ class Master:
         os.kill(child.process, LEAVE)
 
     def _tell_reloaded(self) -> None:
-        if self._is_announced and not any(other.replaces for other in self._children.values()):
+        is_over = self._stage is Stage.NONE and not any(other.replaces for other in self._children.values())
+        if self._is_announced and is_over:
             self._tell("READY=1")
+
+    # -- a reload
+
+    def _reload(self) -> None:
+        """New receivers first; an old one leaves when its successor serves, so that somebody always accepts."""
+        if not self._may_reload():
+            log.error("the new settings are not usable; everything stays as it was")
+            return
+        self._tell("RELOADING=1")
+        self._generation += 1
+        self._stage = Stage.PREPARING
+        replaced = []
+        for child in list(self._children.values()):
+            child.is_reloading = False
+            if child.is_leaving or child.role.reloads_in_place:
+                continue
+            if child.replaces is not None:
+                self._let_go(child)  # it began with settings that are old by now; there is one successor at a time
+            else:
+                replaced.append(child)
+        # Whoever waits to be started again has nothing to keep.
+        due = [entry for entry in self._due if not entry[1].reloads_in_place]
+        self._due = [entry for entry in self._due if entry not in due]
+        for child in replaced:
+            self._start(child.role, replaces=child, generation=self._generation)
+        for _, role in due:
+            self._start(role, generation=self._generation)
+        if not replaced and not due:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Somebody can serve with the new settings: to those who reload in place."""
+        self._stage = Stage.RELOADING
+        for child in self._children.values():
+            if child.role.reloads_in_place and not child.is_leaving:
+                child.is_reloading = True
+                os.kill(child.process, signal.SIGHUP)
+        if not any(child.is_reloading for child in self._children.values()):
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """The new settings are in force: whoever is prepared serves, whoever is not yet will."""
+        self._stage = Stage.NONE
+        self._took_over()
+        for child in self._children.values():
+            if child.is_prepared and not child.serves and not child.is_leaving:
+                os.kill(child.process, signal.SIGHUP)
+        self._tell_reloaded()
+
+    def _give_up(self) -> None:
+        """Nobody can serve with the new settings, or those who reload in place can't: all is as it was."""
+        if self._stage is Stage.NONE:
+            return
+        self._stage = Stage.NONE
+        log.error("the new settings can't be served; everything stays as it was")
+        for child in list(self._children.values()):
+            child.is_reloading = False
+            if child.generation == self._generation and not child.serves and not child.is_leaving:
+                if child.replaces is None:
+                    self._due.append((time.monotonic(), child.role))  # the one that it was to replace is gone
+                self._let_go(child)
+        self._tell_reloaded()
 
     def _bury(self) -> None:
         """Take note of the dead, and plan their successors."""
@@ -223,13 +284,16 @@ class Master:
             child = self._children.pop(process, None)
             if child is None:
                 continue
-            if not child.serves:
-                os.close(child.ready)
+            for line in _lines(child):
+                child.why = line.removeprefix("failed ")
+            os.close(child.told)
             if child.is_leaving or self._ends_at is not None:
                 continue
             code = os.waitstatus_to_exitcode(status)
             if child.replaces is not None:
-                log.error("%s: the successor ended with %d; the old one stays", child.role.name, code)
+                why = child.why or f"it ended with {code}"
+                log.error("%s: the successor can't serve, the old one stays: %s", child.role.name, why)
+                self._miss(child)
                 self._tell_reloaded()
                 continue
             successor = next((other for other in self._children.values() if other.replaces is child), None)
@@ -238,6 +302,15 @@ class Master:
                 successor.replaces = None
                 continue
             self._plan_again(child, code)
+            self._miss(child)
+
+    def _miss(self, child: _Child) -> None:
+        """It died while a reload was under way, which may have waited for it alone."""
+        is_last = self._stage is Stage.PREPARING and not any(
+            other.generation == self._generation and not other.is_leaving for other in self._children.values()
+        )
+        if is_last or child.is_reloading:
+            self._give_up()
 
     def _plan_again(self, child: _Child, code: int) -> None:
         name, now = child.role.name, time.monotonic()
@@ -259,7 +332,7 @@ class Master:
 
     # -- children
 
-    def _start(self, role: Role, replaces: _Child | None = None) -> None:
+    def _start(self, role: Role, replaces: _Child | None = None, generation: int = 0) -> None:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         sys.stdout.flush()
@@ -267,24 +340,23 @@ class Master:
         process = os.fork()
         if process == 0:
             os.close(reader)
-            self._be_child(role, writer)
+            self._be_child(role, Ward(role.name, writer, self._lifeline, is_successor=generation > 0))
         os.close(writer)
-        child = _Child(role, process, reader, time.monotonic())
+        child = _Child(role, process, reader, time.monotonic(), generation)
         child.replaces = replaces
         self._children[process] = child
 
-    def _be_child(self, role: Role, ready: int) -> None:
+    def _be_child(self, role: Role, ward: Ward) -> None:
         """Never returns: what the master has on its stack and in its atexit is not ours."""
         code = 1
         try:
             os.close(self._life)
             for other in self._children.values():
-                if not other.serves:
-                    os.close(other.ready)
+                os.close(other.told)
             if role.processor is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, {role.processor})
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, signal.SIGUSR1})
-            code = role.run(Ward(role.name, ready, self._lifeline))
+            code = role.run(ward)
         except BaseException:
             log.critical("%s failed", role.name, exc_info=True)
         finally:
@@ -304,27 +376,6 @@ class Master:
         self._ends_at = time.monotonic() + self.patience
         for child in self._children.values():
             self._end_child(child)
-
-    def _reload(self) -> None:
-        """New receivers first; an old one leaves when its successor serves, so that somebody always accepts."""
-        if not self._may_reload():
-            log.error("the new settings are not usable; everything stays as it was")
-            return
-        self._tell("RELOADING=1")
-        successors = []
-        for child in list(self._children.values()):
-            if child.is_leaving:
-                continue
-            if child.replaces is not None:
-                self._let_go(child)  # it began with settings that are old by now; there is one successor at a time
-            elif child.role.reloads_in_place:
-                os.kill(child.process, signal.SIGHUP)
-            else:
-                successors.append(child)
-        for child in successors:
-            self._start(child.role, replaces=child)
-        if not successors:
-            self._tell("READY=1")
 
     def _kill_all(self, number: signal.Signals) -> None:
         for child in self._children.values():

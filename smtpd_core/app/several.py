@@ -1,9 +1,9 @@
 """`processes = N`: N receivers that take mail and spool it, and one relay that imports, queues and delivers it.
 
-The master (processes.py) has bound the listeners and dropped its privileges. At HUP it reads the settings; a receiver
-starts with those that were read last, so that its reload is a start, and so that one that died comes back whatever
-stands in the file by then. Every limit on connections is divided between the receivers, rounded up. Where the metrics
-are watched, receivers post their figures to the relay.
+The master (processes.py) has bound the listeners and dropped its privileges. At HUP it reads the settings; a receiver's
+reload is a start. One that died comes back with those that are in force, whatever stands in the file by then. Every
+limit on connections is divided between the receivers, rounded up. Where the metrics are watched, receivers post their
+figures to the relay.
 Thread: the main thread of each process.
 Not here: the master itself (processes.py), what a receiver is made of (build.py), adding figures up (sums.py).
 """
@@ -21,11 +21,12 @@ from certs.renewal import Renewal
 from smtpd_core.app.build import Daemon, complete
 from smtpd_core.app.certificates import pair_files, tls_terms
 from smtpd_core.app.logs import Logbook
-from smtpd_core.app.processes import LEAVE, Master, Role, Ward
+from smtpd_core.app.processes import Master, Role
 from smtpd_core.app.reloading import UNUSABLE, reload, tell_refused, within_reach
 from smtpd_core.app.sanity import warnings
 from smtpd_core.app.settings import Settings
 from smtpd_core.app.sums import EVERY, Reports, Sums
+from smtpd_core.app.ward import LEAVE, Ward
 from smtpd_core.net.notify import Supervisor
 from smtpd_core.net.post_box import PostBox
 
@@ -44,7 +45,8 @@ class Several:
     def __init__(self, bound: Daemon, read: Callable[[], Settings], announce: Callable[[], None]) -> None:
         self._bound = bound
         self._read = read
-        self._settings = bound.settings
+        self._settings = bound.settings  # in force
+        self._candidate = bound.settings  # what successors are begun with
         self._announce = announce
         self._supervisor = Supervisor(os.environ)
         self._is_announced = False
@@ -63,6 +65,7 @@ class Several:
         self._master = Master(
             self._roles(),
             may_reload=self._may_reload,
+            took_over=self._take_over,
             tell=self._tell,
             patience=settings.limits.timeouts.stop + _GRACE,
             beat=self._supervisor.watchdog / 2,
@@ -93,8 +96,8 @@ class Several:
         self._supervisor.tell(state, f"MAINPID={os.getpid()}", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def _may_reload(self) -> bool:
-        """The settings can be read and make sense, and their certificates can be used: else all stays as it is, the
-        relay too. A receiver that can't start with them all the same leaves the old one be."""
+        """The settings can be read and make sense, and their certificates can be used. They are in force once a
+        receiver is prepared to serve with them, and the relay has taken them over."""
         self._book.reopen()
         try:
             settings = within_reach(self._settings, complete(self._read()))
@@ -102,21 +105,26 @@ class Several:
         except UNUSABLE as error:
             tell_refused(error)
             return False
-        self._settings = settings
+        self._candidate = settings
+        return True
+
+    def _take_over(self) -> None:
+        self._settings = settings = self._candidate
         self._book.follow(settings.log)
         self._master.patience = settings.limits.timeouts.stop + _GRACE
-        return True
 
     # -- in the children
 
     def _receive(self, ward: Ward) -> int:
-        settings = share(self._settings, self._count)
+        settings = share(self._candidate if ward.is_successor else self._settings, self._count)
         os.umask(int(settings.umask, 8))
         book = Logbook(settings.log)
         try:
             daemon = Daemon(settings)
             daemon.adopt(self._bound)
-            daemon.start(delivers=False)
+            if not daemon.start(delivers=False, may_serve=ward.may_serve):
+                daemon.stop(1.0)
+                return 0
             reports = Reports(self._figures, lambda: daemon.figures.samples(daemon))
             watched = bool(settings.metrics.bind)
             if watched:
@@ -129,6 +137,7 @@ class Several:
             return 0 if has_ended else 1
         except UNUSABLE as error:
             log.critical("%s: %s", ward.name, error)
+            ward.failed(error)
             return 1
         finally:
             book.stop()
@@ -146,7 +155,7 @@ class Several:
             daemon.sums.start()
             ward.is_ready()
             while ward.wait() == signal.SIGHUP:
-                reload(daemon, self._read, book)
+                ward.has_reloaded(reload(daemon, self._read, book))
             return 0 if daemon.stop(daemon.settings.limits.timeouts.stop) else 1
         except UNUSABLE as error:
             log.critical("%s: %s", ward.name, error)

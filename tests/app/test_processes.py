@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
 import os, sys, logging, time
-from smtpd_core.app.processes import LEAVE, Master, Role
+from smtpd_core.app.processes import Master, Role
+from smtpd_core.app.ward import LEAVE
 from smtpd_core.net import Door, Engine, ListenerSettings
 from smtpd_core.net.listeners import bind
 from tests.net.echo import Club, Echo
@@ -54,17 +55,46 @@ def receive(ward):
             pass
     return 0 if engine.stop(5) else 1
 
-master = Master([Role(f"receiver {n}", receive) for n in (1, 2)], tell=lambda state: print(state, flush=True),
+master = Master([Role(f"receiver {n}", receive) for n in (1, 2)], tell=lambda state: os.write(1, state.encode() + b"\\n"),
                 patience=10)
 sys.exit(master.run())
 """
 
 
+BESIDE_A_RELAY = SCRIPT.replace(
+    "    ward.is_ready()\n    if",
+    """    say("PREPARED")
+    if not ward.may_serve():
+        return 0
+    say("SERVES")
+    ward.is_ready()
+    if""",
+).replace(
+    "master = Master([",
+    """
+def say(line):
+    os.write(1, line.encode() + b"\\n")  # whole, whoever else says something
+
+def relay(ward):
+    ward.is_ready()
+    while ward.wait() == 1:
+        ok = not os.path.exists(sys.argv[1] + ".refused")
+        say("RELAY RELOADED" if ok else "RELAY REFUSED")
+        ward.has_reloaded(ok)
+    return 0
+
+def took_over():
+    say("TOOK OVER")
+
+master = Master(took_over=took_over, roles=[Role("relay", relay, reloads_in_place=True)] + [""",
+)
+
+
 class Served:
-    def __init__(self, stop_file: Path) -> None:
+    def __init__(self, stop_file: Path, script: str = SCRIPT) -> None:
         self.stop_file = stop_file
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(stop_file)],
+            [sys.executable, "-c", script, str(stop_file)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -73,7 +103,15 @@ class Served:
         )
         assert self.process.stdout is not None
         self.address = ("127.0.0.1", int(self.hear()))
-        assert self.hear() == "READY=1"
+        self.hear_until("READY=1")
+
+    def hear_until(self, last: str) -> list[str]:
+        """All that is said up to this."""
+        said = [self.hear()]
+        while said[-1] != last:
+            assert said[-1], said
+            said.append(self.hear())
+        return said
 
     def hear(self) -> str:
         assert self.process.stdout is not None
@@ -114,6 +152,17 @@ class Served:
 def served(tmp_path) -> Iterator[Served]:
     served = Served(tmp_path / "stop")
     yield served
+    end(served)
+
+
+@pytest.fixture
+def beside_a_relay(tmp_path) -> Iterator[Served]:
+    served = Served(tmp_path / "stop", BESIDE_A_RELAY)
+    yield served
+    end(served)
+
+
+def end(served: Served) -> None:
     if served.process.poll() is None:
         served.process.kill()
     served.process.communicate()
@@ -247,3 +296,28 @@ def test_a_second_term_ends_at_once(served):
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(60) == 1
         assert time.monotonic() - began < 9, "draining would have waited for the hook, for 10 seconds"
+
+
+def test_new_settings_are_in_force_once_a_successor_is_prepared_and_the_relay_has_them(beside_a_relay):
+    beside_a_relay.process.send_signal(signal.SIGHUP)
+    said = beside_a_relay.hear_until("READY=1")
+    wanted = ["RELOADING=1", "PREPARED", "RELAY RELOADED", "TOOK OVER", "SERVES", "READY=1"]
+    assert list(dict.fromkeys(said)) == wanted and said.count("SERVES") == 2
+
+
+def test_what_no_successor_can_serve_reaches_no_relay(beside_a_relay):
+    before = beside_a_relay.children()
+    beside_a_relay.stop_file.touch()
+    beside_a_relay.process.send_signal(signal.SIGHUP)
+    assert beside_a_relay.hear_until("READY=1") == ["RELOADING=1", "READY=1"]
+    assert beside_a_relay.children() == before
+
+
+def test_what_the_relay_refuses_no_successor_serves(beside_a_relay):
+    before = beside_a_relay.children()
+    beside_a_relay.stop_file.with_suffix(".refused").touch()
+    beside_a_relay.process.send_signal(signal.SIGHUP)
+    said = beside_a_relay.hear_until("READY=1")
+    beside_a_relay.wait_for_children(3)
+    assert beside_a_relay.children() == before
+    assert "RELAY REFUSED" in said and not {"SERVES", "TOOK OVER"} & set(said)

@@ -153,3 +153,36 @@ def test_a_reload_with_a_certificate_that_can_not_be_used_changes_nothing(tmp_pa
         wait_until(lambda: before[-1] not in children(daemon) and len(children(daemon)) == 3)
         send(daemon, 1)
         assert len(daemon.wait_for(1)) == 1
+
+
+def test_settings_that_no_receiver_can_serve_are_not_taken_over_by_anybody(tmp_path: Path) -> None:
+    """A receiver that died afterwards was tried again with them for ever."""
+    with configured(tmp_path) as daemon:
+        before = sorted(children(daemon))
+        config, base = tmp_path / "smtpd.toml", tmp_path / "users.db"
+        base.write_bytes(b"no database at all" * 100)
+        good = config.read_text()
+        config.write_text(f'{good}[domains."new.test"]\nusers = "any"\n[accounts]\nstore = "sqlite:{base}"\n')
+        daemon.signal(signal.SIGHUP)
+        assert "accounts.store" in daemon.wait_for_log("the successor can't serve, the old one stays")
+        daemon.wait_for_log("the new settings can't be served; everything stays as it was")
+        assert "smtpd_core.app.reloading reloaded" not in daemon.log.read_text()
+        for victim in before:
+            os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: not set(before) & set(children(daemon)) and len(children(daemon)) == 3)
+        send(daemon, 1)
+        assert len(daemon.wait_for(1)) == 1
+        config.write_text(f'{good}[domains."new.test"]\nusers = "any"\ndeliver = "maildir:{tmp_path}/state/new"\n')
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for_log("app.reloading reloaded")
+        wait_until(lambda: takes(daemon, "eve@new.test"))
+        assert len(daemon.wait_for(1, folder="new")) >= 1
+
+
+def takes(daemon: DaemonProcess, address: str) -> bool:
+    with smtplib.SMTP(*daemon.address, timeout=20) as client:
+        try:
+            client.sendmail("eve@far.test", [address], "Subject: hello\n\nbody\n")
+        except smtplib.SMTPRecipientsRefused:
+            return False
+        return True
