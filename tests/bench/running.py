@@ -116,6 +116,10 @@ class Running:
                 os.kill(pid, signal.SIGTERM)
             except ProcessLookupError:
                 pass
+        # Not our children, so they can't be waited for; one that still writes would make its folder anew.
+        until = time.monotonic() + 5
+        while any(map(_is_running, family[1:])) and time.monotonic() < until:
+            time.sleep(0.01)
         self.log.close()
 
 
@@ -129,6 +133,13 @@ def tree(root: int) -> list[int]:
             pass
         at += 1
     return found
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _ticks(pid: int) -> int:
