@@ -11,7 +11,6 @@ import argparse
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +28,7 @@ from smtpd_core.app.reloading import reload
 from smtpd_core.app.sanity import LOOPBACK, warnings
 from smtpd_core.app.settings import EMBEDDED, Limits, Listener, Settings
 from smtpd_core.app.several import Several
+from smtpd_core.app.streams import say
 from smtpd_core.net.notify import Supervisor
 
 log = logging.getLogger(__name__)
@@ -161,10 +161,8 @@ def _serve(daemon: Daemon, read: Callable[[], Settings], signals: Signals, book:
 def _announce(daemon: Daemon) -> None:
     """Where it listens, and how to send a first mail."""
     addresses = [(one.door.settings.service, one.text) for one in daemon.listeners]
-    for service, text in addresses:
-        print(f"listening {service} {text}")
+    lines = [f"listening {service} {text}" for service, text in addresses]
     if daemon.watch_address:
-        print(f"watching http://{daemon.watch_address}/metrics")
-    for line in how_to_send(daemon.settings, addresses):
-        print(line)
-    sys.stdout.flush()
+        lines.append(f"watching http://{daemon.watch_address}/metrics")
+    lines += how_to_send(daemon.settings, addresses)
+    say("".join(f"{line}\n" for line in lines))

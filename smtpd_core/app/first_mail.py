@@ -28,7 +28,7 @@ def how_to_send(settings: Settings, addresses: Sequence[tuple[str, str]]) -> Ite
         f"  {python} -c \"import smtplib; smtplib.SMTP('{host.strip('[]')}', {port})"
         f".sendmail('me@example.test', ['{to}'], 'Subject: hello\\n\\nhello')\""
     )
-    yield _where(settings, to)
+    yield from _where(settings, to)
     yield ""
 
 
@@ -48,9 +48,13 @@ def _somebody(settings: Settings) -> str:
     return "you@example.test"
 
 
-def _where(settings: Settings, to: str) -> str:
-    destination = Routing(settings).routes.destination(to)
+def _where(settings: Settings, to: str) -> Iterator[str]:
+    try:
+        destination = Routing(settings).routes.destination(to)
+    except (ValueError, OSError):
+        return  # an aliases file changed since the start read it; the next reload says what is wrong with it
     scheme, _, where = destination.partition(":")
     if scheme == "maildir":
-        return f"it will lie in {Path(where).absolute() / 'new'}"
-    return f"it will go on to {destination}"
+        yield f"it will lie in {Path(where).absolute() / 'new'}"
+    else:
+        yield f"it will go on to {destination}"

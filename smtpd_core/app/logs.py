@@ -12,9 +12,11 @@ import logging
 import re
 import sys
 import time
+from collections import deque
 from typing import TextIO
 
 from smtpd_core.app.settings import Log
+from smtpd_core.app.streams import takes
 from smtpd_core.app.transcripts import TRANSCRIPT
 from smtpd_core.threads import LogWriter
 from smtpd_core.wire.shown import shown
@@ -23,6 +25,9 @@ _FLOW = re.compile(r"\b[smd]-[0-9A-Za-z][0-9A-Za-z.-]*")
 
 # JSON escapes those below 32 only; terminals obey these too.
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(127, 160)}
+
+# Lines of a process without a thread for them, while nobody reads standard error.
+_MAX_WAITING = 1000
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -87,6 +92,10 @@ class LogFile:
             # There is nowhere to report that the report can't be written.
             pass
 
+    def takes(self) -> bool:
+        """Whether a line would not wait for a reader."""
+        return takes(self._file)
+
     def reopen(self) -> None:
         """After a rotation, or at another path; where that can't be opened the old one stays. Thread: as write()."""
         try:
@@ -144,7 +153,7 @@ class Logbook:
 
 
 class _Straight(logging.Handler):
-    """To the file, in the thread that logs."""
+    """To the file, in the thread that logs; while nobody reads it, lines wait for the next one."""
 
     def __init__(self, form: logging.Formatter, file: LogFile) -> None:
         super().__init__()
@@ -152,9 +161,12 @@ class _Straight(logging.Handler):
         self.reopen = file.reopen
         self._form = form
         self._file = file
+        self._waiting: deque[str] = deque(maxlen=_MAX_WAITING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._file.write([self._form.format(record)])
+        self._waiting.append(self._form.format(record))
+        while self._waiting and self._file.takes():
+            self._file.write([self._waiting.popleft()])
 
     def stop(self) -> None:
         """Nothing is left."""

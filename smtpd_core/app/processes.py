@@ -362,8 +362,7 @@ class Master:
         finally:
             try:
                 logging.shutdown()
-                sys.stdout.flush()
-                sys.stderr.flush()
+                sys.stdout.flush()  # standard error is written line by line; a log that is stuck in it has its lock
             finally:
                 os._exit(code)
 

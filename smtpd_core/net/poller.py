@@ -130,6 +130,15 @@ def _to_selector(mask: int) -> int:
     return (selectors.EVENT_READ if mask & READ else 0) | (selectors.EVENT_WRITE if mask & WRITE else 0)
 
 
+def is_writable(descriptor: int) -> bool:
+    """Whether a write of a few bytes would not wait; also where it would fail. True where the system can't tell."""
+    if not hasattr(select, "poll"):
+        return True
+    asked = select.poll()
+    asked.register(descriptor, select.POLLOUT)
+    return bool(asked.poll(0))
+
+
 def best_poller() -> Poller:
     """epoll where there is."""
     if hasattr(select, "epoll") and hasattr(os, "eventfd"):

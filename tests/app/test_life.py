@@ -13,13 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from certs.issue import self_signed
 from smtpd_core.app.first_mail import how_to_send
-from smtpd_core.app.settings import EMBEDDED
+from smtpd_core.app.settings import EMBEDDED, Domain
 from tests.app.daemon import ROOT, DaemonProcess
 
 CONFIG = """
@@ -445,3 +446,67 @@ def test_a_unix_socket_that_can_not_be_removed_holds_up_no_stop(open_folder: Pat
                 assert client.recv(100).startswith(b"220 ")
             assert daemon.stop() == 0
         assert "Traceback" not in daemon.log.read_text()
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes nothing more."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("end", ["full", "closed"])
+def test_streams_that_nobody_reads_neither_end_a_server_nor_hold_it_up(
+    tmp_path: Path, end: str, stream: str, processes: int
+) -> None:
+    """It ended where it could not say how to send a first mail, and waited for ever, TERM or not, where the pipe was
+    full."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    config, daemon = configured(tmp_path, f"[threads]\nprocesses = {processes}\n")
+    config.write_text(config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    reader = None
+    if end == "full":
+        reader, writer = full_pipe()
+    else:
+        gone, writer = os.pipe()
+        os.close(gone)
+    with open(tmp_path / "other", "wb") as other:
+        streams = {"stdout": other, "stderr": other} | {stream: writer}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(daemon.command, env=environment, **streams)  # type: ignore[call-overload]
+    os.close(writer)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+                    client.sendmail("eve@far.test", ["ann@our.test"], "Subject: x\r\n\r\nx\r\n")
+                break
+            except ConnectionRefusedError:
+                assert process.poll() is None, f"it ended with {process.returncode}"
+                assert time.monotonic() < deadline
+                time.sleep(0.05)  # another process's port
+        daemon.wait_for(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert "Traceback" not in (tmp_path / "other").read_text()
+    finally:
+        process.kill()
+        process.wait()
+        if reader is not None:
+            os.close(reader)
+
+
+def test_an_aliases_file_that_goes_away_after_the_start_ends_no_server_that_only_says_where_mail_lies(
+    tmp_path: Path,
+) -> None:
+    domains = {"our.test": Domain(users=("ann",), aliases_file=str(tmp_path / "gone"))}
+    told = "\n".join(how_to_send(replace(EMBEDDED, domains=domains), [("mx", "127.0.0.1:2525")]))
+    assert "send --to ann@our.test" in told
