@@ -2,6 +2,7 @@
 
 A message's story is its own lines, those of the session that brought it, and those of the notifications that it caused;
 a session's is its own lines and those of its messages. Lines of several processes are put in order by their time.
+Ids count where the server wrote them, not where a client may have.
 Thread: main.
 Not here: how lines look (logs.py).
 """
@@ -12,20 +13,31 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import TextIO
+from functools import partial
+from typing import BinaryIO
 
 from smtpd_core.app.load import load
+from smtpd_core.app.logs import own_words
 from smtpd_core.wire.shown import shown
 
 _ID = re.compile(r"(?:([smd])-)?([0-9A-Za-z]+(?:-[0-9A-Za-z]+)*)\Z")
 _SESSION = re.compile(r"\bs-[0-9A-Za-z-]+")
 _MESSAGE = re.compile(r"\b[md]-([0-9A-Z]{15})\b")
 _FLOW = re.compile(r"\bs-[0-9A-Za-z-]+|\b[0-9A-Z]{15}\b")
-_NOTIFICATION = re.compile(r"\bm-([0-9A-Z]{15}): notification of what became of d-([0-9A-Z]{15})\b")
-_STAMP = re.compile(r"(?:\{\"time\": \")?(\d{4}-\d\d-\d\dT[0-9:.]+Z)")
+_IDS = re.compile(_FLOW.pattern.encode()).findall
+_PROMISED = re.compile(r"(s-[0-9A-Za-z-]+) S: 250 2\.0\.0 Ok: queued as ([0-9A-Z]{15})\b")
+_NOTIFICATION = re.compile(r"m-([0-9A-Z]{15}): notification of what became of d-([0-9A-Z]{15})\b")
+_STAMP = re.compile(rb"(?:\{\"time\": \")?(\d{4}-\d\d-\d\dT[0-9:.]+Z)")
+
+# What is read at once, and kept of one entry: a log that a crash or another program spoilt has lines without end.
+MAX_LINE, MAX_ENTRY = 1 << 16, 1 << 20
+
+_FEW = 8
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,11 +59,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"trace: {options.id!r} is no id", file=sys.stderr)
         return 2
     with ExitStack() as files:
-        logs = [
-            sys.stdin if path == "-" else files.enter_context(open(path, encoding="utf-8", errors="replace"))
-            for path in paths
-        ]
-        found = list(story(entries(logs), options.id if match[1] == "s" else match[2]))
+        logs = [files.enter_context(_opened(path)) for path in paths]
+        found = story(logs, options.id if match[1] == "s" else match[2])
     if not found:
         print(f"trace: nothing about {options.id} in the log", file=sys.stderr)
         return 1
@@ -59,64 +68,109 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def entries(logs: Iterable[TextIO]) -> Iterator[str]:
+def _opened(path: str) -> BinaryIO:
+    """A log that can be read again from its beginning; standard input and pipes can't, and are copied."""
+    if path == "-":
+        return _copied(sys.stdin.buffer)
+    log = open(path, "rb")  # noqa: SIM115
+    return log if log.seekable() else _copied(log)
+
+
+def _copied(log: BinaryIO) -> BinaryIO:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    shutil.copyfileobj(log, copy)
+    return copy
+
+
+def entries(log: BinaryIO) -> Iterator[bytes]:
     """What was logged at once: a line, and those below it that have no time of their own, as a traceback has."""
+    log.seek(0)
+    entry = b""
+    for line in iter(partial(log.readline, MAX_LINE), b""):
+        line = line.lstrip(b"\0")  # the end of a file whose machine lost power
+        if _STAMP.match(line):
+            if entry:
+                yield entry.rstrip(b"\n")
+            entry = line
+        elif entry and len(entry) < MAX_ENTRY:
+            entry += line
+    if entry:
+        yield entry.rstrip(b"\n")
+
+
+def story(logs: Sequence[BinaryIO], id: str) -> list[str]:
+    """The entries about a message or a session, in order. The logs are read three times and never held."""
+    wanted = {id} | (_messages(logs, id) if id.startswith("s-") else _sessions(logs, id))
+    wanted |= _notifications(logs, wanted)
+    told = [entry for entry, own in _about(logs, wanted) if not _is_of_another(own, id, wanted)]
+    return sorted(told, key=_when)
+
+
+def _about(logs: Sequence[BinaryIO], wanted: set[str]) -> Iterator[tuple[str, str]]:
+    """The entries that are about one of these, each with what the server itself says in it."""
+    octets = {one.encode() for one in wanted}
     for log in logs:
-        entry = ""
-        for line in log:
-            if _STAMP.match(line):
-                if entry:
-                    yield entry
-                entry = line.rstrip("\n")
-            elif entry:
-                entry += "\n" + line.rstrip("\n")
-        if entry:
-            yield entry
+        for entry in entries(log):
+            # Few are looked for much faster one by one, many in one go.
+            is_few = len(octets) < _FEW
+            if not any(map(entry.__contains__, octets) if is_few else map(octets.__contains__, _IDS(entry))):
+                continue
+            text = entry.decode("utf-8", "replace")
+            own = _own_words(text)
+            if not wanted.isdisjoint(_FLOW.findall(own)):
+                yield text, own
 
 
-def story(logged: Iterable[str], id: str) -> Iterator[str]:
-    """The entries about a message or a session, in order."""
-    # Only what names some session or message can belong to a story.
-    all_of_them = [(entry, set(_FLOW.findall(entry))) for entry in logged]
-    all_of_them = [(entry, ids) for entry, ids in all_of_them if ids]
-    wanted = {id} | (_messages(all_of_them, id) if id.startswith("s-") else _sessions(all_of_them, id))
-    wanted |= _notifications(all_of_them, wanted)
-    told = [entry for entry, ids in all_of_them if ids & wanted and not _is_of_another(entry, id, wanted)]
-    yield from sorted(told, key=_when)
+def _own_words(entry: str) -> str:
+    """A client that speaks of another's message is no part of its story, though a promise to a client is."""
+    message = _message(entry)
+    promised = _PROMISED.match(message)
+    return f"{promised[1]} {promised[2]}" if promised is not None else own_words(message)
 
 
-def _messages(logged: list[tuple[str, set[str]]], session: str) -> set[str]:
+def _message(entry: str) -> str:
+    """The first line of an entry without time, level and room, whichever form it was logged in."""
+    first = entry.partition("\n")[0]
+    if not first.startswith("{"):
+        return "".join(first.split(" ", 3)[3:])
+    try:
+        return str(json.loads(first)["message"]).partition("\n")[0]
+    except (ValueError, KeyError, RecursionError):
+        return ""
+
+
+def _messages(logs: Sequence[BinaryIO], session: str) -> set[str]:
     """Those that the session brought."""
-    return {message for entry, ids in logged if session in ids for message in _MESSAGE.findall(entry)}
+    return {message for _, own in _about(logs, {session}) for message in _MESSAGE.findall(own)}
 
 
-def _sessions(logged: list[tuple[str, set[str]]], message: str) -> set[str]:
+def _sessions(logs: Sequence[BinaryIO], message: str) -> set[str]:
     """Those that brought the message: one, unless it was sent again."""
-    return {session for entry, ids in logged if message in ids for session in _SESSION.findall(entry)}
+    return {session for _, own in _about(logs, {message}) for session in _SESSION.findall(own)}
 
 
-def _notifications(logged: list[tuple[str, set[str]]], wanted: set[str]) -> set[str]:
+def _notifications(logs: Sequence[BinaryIO], wanted: set[str]) -> set[str]:
     """Of what became of these messages. One of a notification there is none."""
-    found = [match.groups() for entry, _ in logged if (match := _NOTIFICATION.search(entry))]
+    found = [match.groups() for _, own in _about(logs, wanted) if (match := _NOTIFICATION.match(own))]
     return {notification for notification, message in found if message in wanted}
 
 
-def _is_of_another(entry: str, id: str, wanted: set[str]) -> bool:
+def _is_of_another(own: str, id: str, wanted: set[str]) -> bool:
     """An entry about another message of the same session."""
-    messages = set(_MESSAGE.findall(entry))
+    messages = set(_MESSAGE.findall(own))
     return not id.startswith("s-") and bool(messages) and not messages & wanted
 
 
 def _when(entry: str) -> str:
-    match = _STAMP.match(entry)
-    return match[1] if match is not None else ""
+    match = _STAMP.match(entry[:64].encode())
+    return match[1].decode() if match is not None else ""
 
 
 def _as_json(entry: str) -> str:
     first, _, rest = entry.partition("\n")
     try:
         is_object = not rest and isinstance(json.loads(first), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_object = False
     return entry if is_object else json.dumps({"line": entry})
 
@@ -135,6 +189,7 @@ def _readable(entry: str) -> str:
         told = json.loads(first)
         lead = f"{told['time']} {told['level'].upper()} {told['room']} "
         lines = [lead + line for line in told["message"].split("\n")]
-    except (ValueError, KeyError, AttributeError):
+        lines += told.get("trouble", "").splitlines()
+    except (ValueError, KeyError, AttributeError, RecursionError):
         return entry
-    return "\n".join([*lines, *told.get("trouble", "").splitlines()]) + newline + rest
+    return "\n".join(lines) + newline + rest

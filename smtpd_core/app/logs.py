@@ -23,6 +23,9 @@ from smtpd_core.wire.shown import shown
 
 _FLOW = re.compile(r"\b[smd]-[0-9A-Za-z][0-9A-Za-z.-]*")
 
+# Where the words of a client or a next hop may begin: addresses, quotations, lines of a dialogue.
+_OTHERS_SAY = re.compile(r" (?:from|to|--|[CS]:) |[ (=][\"'<]")
+
 # JSON escapes those below 32 only; terminals obey these too.
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(127, 160)}
 
@@ -41,7 +44,9 @@ class TextForm(logging.Formatter):
         # What a client said can't begin a line of its own, or move a terminal's cursor.
         # Only a transcript has lines of its own: a reply of several.
         lines = message.split("\n") if record.name == TRANSCRIPT else (message,)
-        return "\n".join(lead + shown(line) for line in lines) + _trouble(self, record, "\n")
+        # What an exception says may be a stranger's too: its lines stand further in, where no entry begins.
+        trouble = (f"  {shown(line)}" for line in _trouble(self, record))
+        return "\n".join([*(lead + shown(line) for line in lines), *trouble])
 
 
 class JsonForm(logging.Formatter):
@@ -55,11 +60,16 @@ class JsonForm(logging.Formatter):
             "room": _room(record.name),
             "message": message,
         }
-        if flow := _FLOW.findall(message):
+        if flow := _FLOW.findall(own_words(message)):
             entry["flow"] = list(dict.fromkeys(flow))
-        if trouble := _trouble(self, record, ""):
-            entry["trouble"] = trouble
+        if trouble := _trouble(self, record):
+            entry["trouble"] = "\n".join(trouble)
         return json.dumps(entry, ensure_ascii=False).translate(_CONTROLS)
+
+
+def own_words(message: str) -> str:
+    """The beginning of a message, up to what somebody else may have said: an id there may be anybody's."""
+    return _OTHERS_SAY.split(message, 1)[0]
 
 
 def _stamp(record: logging.LogRecord) -> str:
@@ -70,10 +80,11 @@ def _room(name: str) -> str:
     return name.removeprefix("smtpd_core.")
 
 
-def _trouble(form: logging.Formatter, record: logging.LogRecord, lead: str) -> str:
+def _trouble(form: logging.Formatter, record: logging.LogRecord) -> list[str]:
+    """The lines of a traceback or a stack."""
     if record.exc_info and record.exc_info[0] is not None:
-        return lead + form.formatException(record.exc_info)
-    return lead + form.formatStack(record.stack_info) if record.stack_info else ""
+        return form.formatException(record.exc_info).split("\n")
+    return form.formatStack(record.stack_info).split("\n") if record.stack_info else []
 
 
 class LogFile:

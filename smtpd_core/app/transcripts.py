@@ -17,6 +17,7 @@ from smtpd_core.net.guard import Networks
 TRANSCRIPT = "smtpd_core.transcript"
 
 _CONNECTED = re.compile(r"(\S+) -- connect from \[?([0-9A-Fa-f.:]+?)\]?:\d+ on ")
+_CLOSED = re.compile(r"\S+ -- close\b")
 _LOGGED_IN = re.compile(r"(\S+) -- user (.+)")
 
 
@@ -44,7 +45,7 @@ class OnlyOf(logging.Filter):
         elif (user := _LOGGED_IN.match(line)) and user[2].casefold() in self._users:
             self._sessions.add(session)
         shown = session in self._sessions
-        if " -- close" in line:
+        if _CLOSED.match(line):
             self._sessions.discard(session)
         return shown
 

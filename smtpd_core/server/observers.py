@@ -71,13 +71,13 @@ class DebugLog:
             line = json.dumps({"time": round(time.time(), 3), "session": session, "kind": kind, "text": text, **more})
         else:
             mark = {"command": "C:", "reply": "S:"}.get(kind, f"-- {kind}")
-            line = "\n".join(f"{session} {mark} {part.translate(_SHOWN)}" for part in text.splitlines() or [""])
+            line = "\n".join(f"{session} {mark} {part.translate(_SHOWN)}" for part in text.split("\n"))
         if self._logger is not None:
             self._logger.debug("%s", line)
             return
         if not self._as_json:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            line = "\n".join(f"{stamp} {part}" for part in line.splitlines())
+            line = "\n".join(f"{stamp} {part}" for part in line.split("\n"))
         with self._lock:
             trouble = self._write(line)
         if trouble is not None:

@@ -23,6 +23,8 @@ MAX_SASL = 16_384
 
 _BAD = re.compile(rb"\x00|\r(?=[^\n])|\n(?<!\r\n)")
 _LF = re.compile(rb"\n")
+# RFC 4422 3.1, in one case: base64 has both.
+_NAMES_MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}\Z|[a-z0-9_-]{1,20}\Z").match
 _AUTH = re.compile(rb"AUTH ", re.IGNORECASE)
 _MAY_BE_BDAT = re.compile(rb"[\t ]*BDAT(?![A-Za-z0-9-])", re.IGNORECASE).match
 _HTTP = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "PATCH", "TRACE", "PRI"})
@@ -71,12 +73,14 @@ def read_command(p: ServerProtocol) -> Event | Waiting | None:
 
 
 def _masked(p: ServerProtocol, verb: str, text: str) -> str:
-    """AUTH's initial response is a secret, and what no command is behind it may well be one."""
+    """AUTH's initial response is a secret, and what no command is behind it may well be one; so is what stands in the
+    place of a mechanism and is no name of one."""
     p.secret_may_follow = verb == "AUTH"
     if verb != "AUTH":
         return text
     words = text.split(" ", 2)
-    return " ".join(words[:2] + ["****"] if len(words) > 2 else words)
+    shown = words[:2] if _NAMES_MECHANISM("".join(words[1:2])) else words[:1]
+    return " ".join(shown if len(shown) == len(words) else [*shown, "****"])
 
 
 def _unknown(p: ServerProtocol, verb: str, text: str) -> Event | None:

@@ -1,8 +1,11 @@
-"""What strangers wrote, as a terminal may show it: it may hold what a terminal would obey."""
+"""What strangers wrote, as a terminal may show it: it may hold what a terminal would obey, and marks that turn the
+order of what follows, or end a line (Unicode TR 36 3.4)."""
 
 from __future__ import annotations
 
+_TURNING = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROLS |= {code: f"\\u{code:04x}" for code in _TURNING}
 
 
 def shown(text: str) -> str:

@@ -8,6 +8,7 @@ import re
 import smtplib
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,86 @@ def test_logs_of_several_files_and_processes_are_put_in_order(
     newer.write_text("".join(lines[4:]))
     assert main(["trace", "--log", str(newer), "--log", str(older), "AAAAAAAAAAAAAAA"]) == 0
     assert [line[18] for line in capsys.readouterr().out.splitlines()] == ["1", "2", "5"]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_stranger_that_names_a_message_of_another_is_no_part_of_its_story(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever knew an id could have a whole session of his own shown as that message's."""
+    said = [
+        "m-AAAAAAAAAAAAAAA: s-1a-1 from <a@b.test> to <c@d.test>, 9 bytes",
+        "s-1a-1 S: 250 2.0.0 Ok: queued as AAAAAAAAAAAAAAA",
+        "s-9f-1 C: EHLO AAAAAAAAAAAAAAA",
+        "s-9f-1 C: NOOP S: 250 2.0.0 Ok: queued as AAAAAAAAAAAAAAA",
+        "m-BBBBBBBBBBBBBBB: s-9f-1 from <m-AAAAAAAAAAAAAAA@b.test> to <s-1a-1@d.test>, 9 bytes",
+        "d-BBBBBBBBBBBBBBB: failed to m-AAAAAAAAAAAAAAA@d.test by mx:d.test: 550 5.1.1 no d-AAAAAAAAAAAAAAA here",
+        "s-9f-1: 'm-AAAAAAAAAAAAAAA' is gone",
+        "d-AAAAAAAAAAAAAAA: delivered to c@d.test by maildir:mail",
+    ]
+    records = [
+        logging.makeLogRecord({"name": "smtpd_core.server", "msg": line, "created": n}) for n, line in enumerate(said)
+    ]
+    log = tmp_path / "log"
+    log.write_text("".join(FORMS[form].format(record) + "\n" for record in records))
+    for id in ("AAAAAAAAAAAAAAA", "s-1a-1"):
+        assert main(["trace", "--log", str(log), id]) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert [line.partition(" server ")[2] for line in told] == [said[0], said[1], said[7]]
+
+
+def test_what_an_exception_says_begins_no_entry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reply or an address in it could have forged one."""
+    try:
+        raise ValueError("no such\n2026-01-01T00:00:00.000Z INFO relay d-AAAAAAAAAAAAAAA: delivered \x1b[2J")
+    except ValueError:
+        record = logging.makeLogRecord(
+            {"name": "smtpd_core.server", "msg": "s-1a-1: failed", "exc_info": sys.exc_info()}
+        )
+    log = tmp_path / "log"
+    log.write_text(FORMS["text"].format(record) + "\n")
+    assert "\x1b" not in log.read_text()
+    assert main(["trace", "--log", str(log), "AAAAAAAAAAAAAAA"]) == 1
+    assert main(["trace", "--log", str(log), "s-1a-1"]) == 0
+    assert capsys.readouterr().out == log.read_text()
+
+
+def test_a_spoilt_log_still_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """NULs of a lost power, octets that are no text, objects without end, and lines without one."""
+    spoilt = bytes(range(256)) * 10 + b"\n" + b'{"time": "2026-01-01T00:00:00.000Z", "x": ' + b"[" * 200_000
+    spoilt += b"d-AAAAAAAAAAAAAAA\n" + b"{" * 300_000 + b"\n" + bytes(200_000)
+    log = tmp_path / "log"
+    log.write_bytes(LOG.encode().replace(b"\n", b"\n" + spoilt, 2))
+    for more in ([], ["--json"]):
+        assert main(["trace", "--log", str(log), "AAAAAAAAAAAAAAA", *more]) == 0
+        told = capsys.readouterr().out
+        assert "m-AAAAAAAAAAAAAAA: s-1a-1 from" in told and "d-AAAAAAAAAAAAAAA: delivered" in told
+        assert {one for one in told if not one.isprintable()} == {"\n"}
+
+
+@pytest.mark.parametrize("form", ["a file", "a pipe"])
+def test_a_large_log_is_read_in_little_memory(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It took five times the log's size."""
+    log = tmp_path / "log"
+    with open(log, "w") as file:
+        for n in range(50_000):
+            file.write(f"2026-01-01T00:00:03.000Z INFO keeping m-{n:015}: s-2b-{n:x} from <a@b.test> to <c@d.test>\n")
+        file.write(LOG)
+    with subprocess.Popen(["cat", log], stdout=subprocess.PIPE) as pipe:
+        assert pipe.stdout is not None
+        path = log if form == "a file" else f"/dev/fd/{pipe.stdout.fileno()}"
+        tracemalloc.start()
+        code = main(["trace", "AAAAAAAAAAAAAAA", "--log", str(path)])
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert code == 0 and [line[18] for line in capsys.readouterr().out.splitlines()] == ["1", "2", "5"]
+    assert peak < log.stat().st_size / 2
+
+
+def test_a_log_that_is_no_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (tmp_path, tmp_path / "gone"):
+        assert main(["trace", "--log", str(path), "AAAAAAAAAAAAAAA"]) == 1
+        assert str(path) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

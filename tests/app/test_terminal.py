@@ -13,6 +13,7 @@ import pytest
 from relay.mail import Body, Message, Outcome, Recipient, Result, Stop
 from relay.queue_sqlite import SqliteQueue
 from smtpd_core.wire.envelope import Envelope, MailParameters, Origin
+from smtpd_core.wire.shown import shown
 from tests.app.daemon import ROOT
 from tests.app.missing import without
 from tests.app.terminals import OnTerminal
@@ -75,6 +76,10 @@ def test_what_strangers_wrote_can_not_command_the_terminal(state: Path) -> None:
 def test_nor_where_lines_are_plain(command: list[str], state: Path) -> None:
     plain = piped(words("queue", *command, "--state", str(state)))
     assert "\x1b" not in plain and r"grey\x1b[2Jlisted" in plain
+
+
+def test_nor_turn_the_order_of_what_follows() -> None:
+    assert shown("ann\u202etset.raf@\u2066x\u2028y") == r"ann\u202etset.raf@\u2066x\u2028y"
 
 
 def test_no_color_is_heeded(state: Path) -> None:

@@ -218,6 +218,15 @@ def test_transcripts_on_demand_while_it_runs(tmp_path: Path, wanted: str, shown:
     assert "secret" not in log and "c2VjcmV0" not in log
 
 
+def test_no_client_ends_its_transcript_by_its_words(tmp_path: Path) -> None:
+    """What looked like the end of a session in a command was taken for it."""
+    with configured(tmp_path, "[log]\ntranscript_for = ['127.0.0.1']\n") as daemon:
+        with smtplib.SMTP(*daemon.address, timeout=20) as client:
+            client.docmd("NOOP", "x -- close")
+            client.docmd("NOOP", "and more")
+        daemon.wait_for_log("C: NOOP and more")
+
+
 def test_a_log_that_nobody_reads_holds_up_no_session(tmp_path: Path) -> None:
     """The log is a pipe that is full: lines wait and are lost in the end, mail is taken all the same."""
     reader, writer = os.pipe()

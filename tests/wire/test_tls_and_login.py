@@ -472,6 +472,8 @@ def test_observers_never_see_a_secret():
         f"AUTH PLAIN {GOOD}x",
         f"auth\tplain {GOOD}",
         f"auth plain {GOOD}x",
+        f"AUTH PLAIN={GOOD}",
+        f"AUTH {GOOD}",
         "AUTH LOGIN",
         "YW5u",
         "d3Jvbmc=",
