@@ -5,6 +5,8 @@ Thread: main.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import grp
 import os
 import pwd
@@ -52,20 +54,37 @@ def _note(number: int, frame: object) -> None:
 
 @contextmanager
 def pid_file(path: str) -> Iterator[None]:
-    """The process's number in `path` while the block runs; nothing where `path` is empty. Raises OSError."""
+    """The process's number in `path` while the block runs; nothing where `path` is empty. Raises OSError, also where
+    another process that runs has its number there."""
     if not path:
         yield
         return
-    file = Path(path)
-    file.write_text(f"{os.getpid()}\n", encoding="ascii")
+    descriptor = _locked(path)
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, b"%d\n" % os.getpid())
     try:
         yield
     finally:
         # Another user's directory can't be written once the privileges are gone; the number is stale then, and says so.
         try:
-            file.unlink(missing_ok=True)
+            os.unlink(path)
         except OSError:
             pass
+        os.close(descriptor)
+
+
+def _locked(path: str) -> int:
+    """The file, for this process alone as long as it runs: children don't have the lock, and a stale file has none."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        whose = os.read(descriptor, 20).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        raise OSError(f"pid_file: {path} is held by a server that runs, process {whose}") from None
+    return descriptor
 
 
 def prepare_state(settings: Settings) -> Path:

@@ -407,6 +407,19 @@ def test_the_pid_file_holds_the_process_and_goes_with_it(tmp_path: Path) -> None
     assert not (tmp_path / "pid").exists()
 
 
+def test_the_pid_file_of_a_server_that_runs_is_no_other_servers(tmp_path: Path) -> None:
+    """A second server that could not start took the first one's file away."""
+    config, daemon = configured(tmp_path)
+    (tmp_path / "pid").write_text("999999999 of a server that was killed\n")
+    config.write_text(f'pid_file = "{tmp_path}/pid"\n' + config.read_text())
+    with daemon:
+        assert daemon.process is not None
+        done = subprocess.run(daemon.command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+        there = f"pid_file: {tmp_path}/pid is held by a server that runs, process {daemon.process.pid}\n"
+        assert (done.returncode, done.stderr.decode()) == (1, f"smtpd_core: {there}")
+        assert (tmp_path / "pid").read_text() == f"{daemon.process.pid}\n"
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that any user may enter; tmp_path lies in one that each run of pytest closes again for all of them."""
