@@ -6,6 +6,7 @@ Rule 2: children inherit the listening sockets (shared, woken one at a time): a 
 Rule 3: a child that dies is started again after a delay that grows while it keeps dying.
 Rule 4: new settings are in force once a successor has prepared all that may fail with them and those who reload in
         place have taken them over; until then nothing has changed, and where it never comes to that nothing does.
+Rule 5: where a child gives up before all serve for the first time, the start has failed, as that of one process would.
 Signals: TERM or INT drains and ends with 0, a second one ends at once; HUP replaces the receivers while the old ones
 let their sessions end, and is passed on to children that reload in place.
 Thread: the main thread only. POSIX only.
@@ -107,6 +108,7 @@ class Master:
         self._lifeline, self._life = -1, -1
         self._ends_at: float | None = None
         self._is_announced = False
+        self._has_failed = False
         self._stage = Stage.NONE
         self._generation = 0
 
@@ -139,7 +141,8 @@ class Master:
                 return 1
         os.close(self._life)
         os.close(self._lifeline)
-        return 0
+        log.info("stopped")
+        return 1 if self._has_failed else 0
 
     @property
     def processes(self) -> dict[str, list[int]]:
@@ -290,6 +293,9 @@ class Master:
             if child.is_leaving or self._ends_at is not None:
                 continue
             code = os.waitstatus_to_exitcode(status)
+            if not self._is_announced and code > 0:
+                self._fail(child, code)
+                continue
             if child.replaces is not None:
                 why = child.why or f"it ended with {code}"
                 log.error("%s: the successor can't serve, the old one stays: %s", child.role.name, why)
@@ -303,6 +309,14 @@ class Master:
                 continue
             self._plan_again(child, code)
             self._miss(child)
+
+    def _fail(self, child: _Child, code: int) -> None:
+        """Rule 5: it could not begin, and would not the next time."""
+        log.critical(
+            "%s (process %d) ended with %d before all served, so the start ends", child.role.name, child.process, code
+        )
+        self._has_failed = True
+        self._begin_end()
 
     def _miss(self, child: _Child) -> None:
         """It died while a reload was under way, which may have waited for it alone."""
@@ -372,6 +386,7 @@ class Master:
 
     def _begin_end(self) -> None:
         self._tell("STOPPING=1")
+        log.info("stopping: %d processes may finish", len(self._children))
         self._ends_at = time.monotonic() + self.patience
         for child in self._children.values():
             self._end_child(child)

@@ -6,6 +6,7 @@ import os
 import signal
 import smtplib
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.daemon import DaemonProcess
+from tests.app.daemon import ROOT, DaemonProcess
 
 CONFIG = """
 hostname = "mx.our.test"
@@ -186,3 +187,24 @@ def takes(daemon: DaemonProcess, address: str) -> bool:
         except smtplib.SMTPRecipientsRefused:
             return False
         return True
+
+
+def test_a_start_that_fails_ends_as_that_of_one_process_does(tmp_path: Path) -> None:
+    """The relay was started again for ever, READY never came, and the exit code was 0."""
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "queue.db").write_bytes(b"no database" * 1000)
+    config = tmp_path / "smtpd.toml"
+    config.write_text(f'state = "{state}"\n[threads]\nprocesses = 2\n[[listener]]\nbind = "127.0.0.1:0"\n')
+    command = [sys.executable, "-m", "smtpd_core", "serve", "--config", str(config)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"relay: the queue {state}/queue.db can't be opened: file is not a database" in done.stderr
+    assert "before all served, so the start ends" in done.stderr and "starting it again" not in done.stderr
+
+
+def test_the_end_of_several_is_logged(tmp_path: Path) -> None:
+    with DaemonProcess(tmp_path / "state", wrapper=("env", "SMTPD_CORE_THREADS_PROCESSES=2")) as daemon:
+        assert daemon.stop() == 0
+    assert "stopping: 3 processes may finish" in daemon.log.read_text()
+    assert daemon.log.read_text().rstrip().endswith("stopped")
