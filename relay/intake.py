@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from relay import segment
+from relay.backlog import Backlog
 from relay.bell import Bell
 from relay.disk import Disk
 from relay.envelope_form import unpack
@@ -92,6 +93,7 @@ class Intake:
         self._stopping = False
         self._looks_around = False
         self._count = 0  # messages of the last import
+        self._backlog: Backlog | None = None
         self._loop: Loop | None = None
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
 
@@ -132,7 +134,9 @@ class Intake:
             self._news.poke()
 
     def _run(self) -> None:
+        self._backlog = Backlog(self.directory)
         self._try(self.import_all)
+        self._backlog.over()
         while not self._stopping:
             self._news.wait(None if self._alone else LOOK_AROUND)
             if self._stopping:
@@ -286,6 +290,8 @@ class Intake:
             if messages or end < stop:
                 self._queue.add(messages, key, end, self._clock())
                 count += len(messages)
+                if self._backlog is not None:
+                    self._backlog.imported(len(messages))
             self._offsets[key] = end
             for message, _ in messages:
                 if message.body.path:

@@ -73,7 +73,8 @@ class Outbox:
     `agents` adds agents by scheme or replaces ours. `alone`: no other process spools into the directory, so nobody
     looks for it. `spools_only`: another process delivers, also where it is not there yet. `returns_circles`: mail whose
     header says that it was delivered to the same mailbox before is returned.
-    `observer(hop)` may give an observer for a conversation with a next hop.
+    `observer(hop)` may give an observer for a conversation with a next hop. `recovering` is called for every message
+    that start() reads in the spool, with the bytes that are done and those in all.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Outbox:
         idle: IdleLimits | None = None,
         observer: Callable[[Hop], Observer | None] | None = None,
         on_outcome: Callable[[Parcel, Outcome], None] | None = None,
+        recovering: Callable[[int, int], None] = lambda done, total: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
@@ -120,6 +122,7 @@ class Outbox:
         self._idle_limits = idle
         self._observer = observer
         self._on_outcome = on_outcome
+        self._recovering = recovering
         self._clock = clock
         self._spool: Spool | None = None
         self._figures = Figures()
@@ -208,7 +211,8 @@ class Outbox:
             return
         path = self.queue.path if isinstance(self.queue, SqliteQueue) else os.path.join(self.directory, "queue.db")
         known = QueueResends(path)
-        remember_all(self._resends, spool_directory, known, self._clock() - self._resends.window)
+        since = self._clock() - self._resends.window
+        remember_all(self._resends, spool_directory, known, since, self._recovering)
         if asks_queue:
             self._queue_resends, self._resends.elsewhere = known, known.find
         else:

@@ -31,6 +31,7 @@ from smtpd_core.app.certificates import pair_files, tls_terms, utc_now
 from smtpd_core.app.endpoint import system_name
 from smtpd_core.app.figures import Figure, Figures
 from smtpd_core.app.keeping import Logged
+from smtpd_core.app.recovery import Recovering
 from smtpd_core.app.relaying import Delivery, relaying_of
 from smtpd_core.app.reloading import Restart, left_behind, take_over, within_reach
 from smtpd_core.app.routing import Routing
@@ -107,25 +108,35 @@ class Daemon:
             listener.belong_to(door)
 
     def start(
-        self, *, serves: bool = True, delivers: bool = True, may_serve: Callable[[], bool] = lambda: True
+        self,
+        *,
+        serves: bool = True,
+        delivers: bool = True,
+        may_serve: Callable[[], bool] = lambda: True,
+        recovering: Recovering = lambda done, total: None,
     ) -> bool:
         """Raises OSError, ValueError and their like where the settings can't be served.
 
         One of several processes either serves, and another delivers what it spools, or delivers. `may_serve` is asked
         when all that may fail is done; where it says no, so does this, and nobody is served."""
         try:
-            return self._start(serves, delivers, may_serve)
+            return self._start(serves, delivers, may_serve, recovering)
         except BaseException:
             self.stop(1.0)
             self._close_listeners()
             raise
 
-    def _start(self, serves: bool, delivers: bool, may_serve: Callable[[], bool]) -> bool:
+    def _start(self, serves: bool, delivers: bool, may_serve: Callable[[], bool], recovering: Recovering) -> bool:
         settings = self.settings
         self._serves = serves
         self._ground = ground = self._lay(settings)
         self._delivery = Delivery(
-            settings, ground.routing, ground.relaying, self.figures.on_outcome, spools_only=not delivers
+            settings,
+            ground.routing,
+            ground.relaying,
+            self.figures.on_outcome,
+            spools_only=not delivers,
+            recovering=recovering,
         )
         self._delivery.outbox.start()
         if delivers and not self._delivery.outbox.delivers:

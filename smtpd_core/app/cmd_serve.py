@@ -24,6 +24,7 @@ from smtpd_core.app.first_mail import how_to_send
 from smtpd_core.app.life import Signals, drop_privileges, pid_file, prepare_state, room_for_connections
 from smtpd_core.app.load import BadSettings, from_table, load
 from smtpd_core.app.logs import Logbook
+from smtpd_core.app.recovery import recovery
 from smtpd_core.app.reloading import reload
 from smtpd_core.app.sanity import LOOPBACK, warnings
 from smtpd_core.app.settings import EMBEDDED, Limits, Listener, Settings
@@ -77,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
                 return Several(daemon, read, lambda: _announce(daemon)).run()
             book = Logbook(settings.log)
             try:
-                daemon.start()
+                with recovery(Supervisor(os.environ).tell) as recovering:
+                    daemon.start(recovering=recovering)
                 for fault in options.fault:
                     log.warning("misbehaves on purpose: %s", fault)
                 return _serve(daemon, read, signals, book)

@@ -187,6 +187,8 @@ class Master:
                 os.kill(child.process, signal.SIGHUP)
             if child.serves:
                 self._settle_in(child)
+        elif word == "says":
+            self._tell(rest.replace("\t", "\n"))
         elif child.is_reloading:
             child.is_reloading = False
             if word == "failed":

@@ -17,6 +17,7 @@ from relay.resends import from_submission
 from relay.retry import RetryPolicy
 from relay.spool import Durability, always_synced
 from smtpd_core.app import ways
+from smtpd_core.app.recovery import Recovering
 from smtpd_core.app.routing import Routing
 from smtpd_core.app.settings import Settings
 
@@ -38,6 +39,7 @@ class Delivery:
         on_outcome: Callable[[Parcel, Outcome], None] | None = None,
         *,
         spools_only: bool = False,
+        recovering: Recovering = lambda done, total: None,
     ) -> None:
         self.routing = routing
         self.outbox = Outbox(
@@ -50,6 +52,7 @@ class Delivery:
             # Where nothing leaves the machine nothing comes back, and a mail that is sent once more is a test.
             returns_circles=settings.limits.return_circles and not routing.catches_all,
             on_outcome=on_outcome,
+            recovering=recovering,
             **keeping_of(settings),
         )
 

@@ -22,6 +22,7 @@ from smtpd_core.app.build import Daemon, complete
 from smtpd_core.app.certificates import pair_files, tls_terms
 from smtpd_core.app.logs import Logbook
 from smtpd_core.app.processes import Master, Role
+from smtpd_core.app.recovery import recovery
 from smtpd_core.app.reloading import UNUSABLE, reload, tell_refused, within_reach
 from smtpd_core.app.sanity import warnings
 from smtpd_core.app.settings import Settings
@@ -122,7 +123,9 @@ class Several:
         try:
             daemon = Daemon(settings)
             daemon.adopt(self._bound)
-            if not daemon.start(delivers=False, may_serve=ward.may_serve):
+            with recovery(ward.says, has_bar=False) as recovering:
+                serves = daemon.start(delivers=False, may_serve=ward.may_serve, recovering=recovering)
+            if not serves:
                 daemon.stop(1.0)
                 return 0
             reports = Reports(self._figures, lambda: daemon.figures.samples(daemon))
@@ -151,7 +154,8 @@ class Several:
         book = Logbook(settings.log)
         daemon.sums = Sums(self._figures)
         try:
-            daemon.start(serves=False)
+            with recovery(ward.says, has_bar=False) as recovering:
+                daemon.start(serves=False, recovering=recovering)
             daemon.sums.start()
             ward.is_ready()
             while ward.wait() == signal.SIGHUP:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from smtpd_core.wire.shown import shown
 
@@ -98,9 +98,16 @@ def _text(cell: str) -> Text:
     return Text(shown(cell), style=_STYLES.get(cell, ""))
 
 
+class Steps(Protocol):
+    """So many steps were made."""
+
+    def __call__(self, count: int = 1) -> None: ...
+
+
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Call what this yields after each of `total` steps; work that takes longer than PATIENCE has a bar meanwhile.
+def progress(what: str, total: int) -> Iterator[Steps]:
+    """Call what this yields after each of `total` steps, or for several; work that takes longer than PATIENCE has a bar
+    meanwhile.
 
     On standard error, and only where that is a terminal: a bar is nothing for a log.
     """
@@ -120,8 +127,8 @@ class _Bar:
         self._due = time.monotonic() + PATIENCE
         self._drawn: Progress | None = None
 
-    def step(self) -> None:
-        self._done += 1
+    def step(self, count: int = 1) -> None:
+        self._done += count
         if self._is_wanted and (now := time.monotonic()) >= self._due:
             self._due = now + (_REDRAW if self._draw() else _PLAIN)
 

@@ -1,6 +1,7 @@
 """A child of the master as the child sees itself: what it tells, and the signals that it waits for.
 
-It tells in lines through a pipe that the master keeps open: "prepared", "serves", "reloaded", "failed WHY".
+It tells in lines through a pipe that the master keeps open: "prepared", "serves", "reloaded", "failed WHY", "says"
+with what the supervisor is to hear.
 Thread: the child's main thread.
 Not here: what the master makes of it (processes.py).
 """
@@ -45,6 +46,10 @@ class Ward:
         """It did what HUP asked it for, or kept what it had and said why in the log."""
         self._tell("reloaded" if well else "failed to reload")
 
+    def says(self, states: str) -> None:
+        """What the supervisor is to hear, who listens to the master alone."""
+        self._tell("says " + states.replace("\n", "\t"))
+
     def failed(self, error: BaseException) -> None:
         """Why it is going to end."""
         self._tell(f"failed {error}")
@@ -53,7 +58,7 @@ class Ward:
         if not self._is_watching:
             self._is_watching = True
             start_loop("lifeline", self._watch_master)
-        text = " ".join(line.split()).encode("utf-8", "replace")[:_LINE]
+        text = " ".join(line.splitlines()).encode("utf-8", "replace")[:_LINE]
         os.write(self._told, text + b"\n")
         os.kill(os.getppid(), signal.SIGUSR1)
 

@@ -55,8 +55,8 @@ def receive(ward):
             pass
     return 0 if engine.stop(5) else 1
 
-master = Master([Role(f"receiver {n}", receive) for n in (1, 2)], tell=lambda state: os.write(1, state.encode() + b"\\n"),
-                patience=10)
+master = Master([Role(f"receiver {n}", receive) for n in (1, 2)],
+                tell=lambda state: os.write(1, state.encode() + b"\\n"), patience=10)
 sys.exit(master.run())
 """
 
