@@ -7,13 +7,15 @@ On a terminal `list` and `stats` are tables; elsewhere their lines are plain, an
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 from relay.control import ask, orders
@@ -162,11 +164,21 @@ def _cat(options: argparse.Namespace) -> int:
     except KeyError:
         return _unknown(options.id)
     with body:
+        if sys.stdout.isatty():
+            _show_lines(chain(io.BytesIO(trace), iter(partial(body.readline, 1 << 16), b"")))
+            return DONE
         sys.stdout.buffer.write(trace)
         while piece := body.read(1 << 16):
             sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
     return DONE
+
+
+def _show_lines(lines: Iterable[bytes]) -> None:
+    """Lines of a stranger's message, with nothing in them that steers the terminal."""
+    for line in lines:
+        text = line.rstrip(b"\r\n").decode("utf-8", "replace")
+        print("\t".join(map(shown, text.split("\t"))), end="\n" if line.endswith(b"\n") else "")
 
 
 def _order(options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """`top`: a running server at a glance, from its /metrics, again every second until interrupted.
 
-Totals that grow are shown with their rate since the last look. It is redrawn on a terminal only; elsewhere, and with
---once, it is one picture as plain text.
+Totals that grow are shown with their rate since the last look. It is redrawn on a terminal only, where a server that
+went away is looked for until it is back; elsewhere, and with --once, it is one picture as plain text.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import argparse
 import json
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException, HTTPResponse
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
 from smtpd_core.accounts.extras import needed
 from smtpd_core.app.endpoint import bad_address
 from smtpd_core.app.figures import Figure
 from smtpd_core.app.terminal import Pair, show_live
 from smtpd_core.app.values import duration
+from smtpd_core.wire.shown import shown
+
+# Seconds for an answer.
+PATIENCE = 10.0
 
 # A picture's metrics; more is not from one of our servers.
 MAX_METRICS = 4 << 20
@@ -41,13 +46,19 @@ def run(options: argparse.Namespace) -> int:
     needed("prometheus_client", extra="daemon", purpose="top")
     try:
         if options.json:
-            print(json.dumps([one._asdict() for one in look(options.address)]))
+            print(json.dumps([one._asdict() for one in look(options.address)], allow_nan=False))
         else:
             show_live(_pictures(options.address, options.interval, options.once or not sys.stdout.isatty()))
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
-        print(f"top: {options.address}: {getattr(error, 'reason', error)}", file=sys.stderr)
+        print(f"top: {options.address}: {_reason(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _reason(error: Exception) -> str:
+    return shown(str(getattr(error, "reason", error)))
 
 
 def look(address: str) -> list[Figure]:
@@ -55,26 +66,48 @@ def look(address: str) -> list[Figure]:
     from smtpd_core.app.exposition import from_text  # can't be imported where the library is missing
 
     try:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-            text = answer.read(MAX_METRICS).decode("utf-8", "replace")
-    except urllib.error.HTTPError as error:
+        # Whatever proxy is meant for the web, the way to this machine is not by it.
+        with build_opener(ProxyHandler({})).open(f"http://{address}/metrics", timeout=PATIENCE) as answer:
+            text = _read(answer).decode("utf-8", "replace")
+    except HTTPError as error:
         raise ValueError(error.read(500).decode("utf-8", "replace").strip() or str(error)) from None
+    except HTTPException as error:
+        raise ValueError(f"this is no web server ({type(error).__name__})") from None
     found = from_text(text)
     if not any(one.metric == "smtpd_up_seconds" for one in found):
         raise ValueError("these are not the metrics of an smtpd_core server")
     return found
 
 
+def _read(answer: HTTPResponse) -> bytes:
+    """All of an answer that comes in time: each piece may be patient, the whole may not."""
+    deadline = time.monotonic() + PATIENCE
+    data = b""
+    while len(data) < MAX_METRICS and (piece := answer.read1(1 << 16)):
+        data += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError("timed out")
+    return data
+
+
 def _pictures(address: str, interval: float, once: bool) -> Iterator[list[Pair]]:
     before: Picture = {}
     then = time.monotonic()
+    is_ours = False
     while True:
-        seen = {(one.metric + one.part, one.labels): one.value for one in look(address)}
-        now = time.monotonic()
-        yield picture(address, seen, before, now - then)
+        try:
+            seen = {(one.metric + one.part, one.labels): one.value for one in look(address)}
+        except (OSError, ValueError) as error:
+            if not is_ours:
+                raise
+            before = {}
+            yield [("server", f"{address} does not answer: {_reason(error)}")]
+        else:
+            now = time.monotonic()
+            yield picture(address, seen, before, now - then)
+            before, then, is_ours = seen, now, True
         if once:
             return
-        before, then = seen, now
         time.sleep(max(interval, 0.1))
 
 
@@ -87,7 +120,9 @@ def picture(address: str, now: Picture, before: Picture, seconds: float) -> list
     def rate(name: str, labels: tuple[str, ...] = ()) -> str:
         if not before or seconds <= 0:
             return ""
-        return f" ({(now.get((name, labels), 0.0) - before.get((name, labels), 0.0)) / seconds:.1f}/s)"
+        total, known = now.get((name, labels), 0.0), before.get((name, labels), 0.0)
+        # A total that is less than it was is that of a server that was started anew.
+        return f" ({(total - known if total >= known else total) / seconds:.1f}/s)"
 
     def several(name: str, grows: bool = False) -> str:
         pairs = [(labels, value) for (known, labels), value in now.items() if known == name and value]

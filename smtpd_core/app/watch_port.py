@@ -7,13 +7,19 @@ Thread: start() and stop() from main.
 
 from __future__ import annotations
 
+import io
 import logging
+import time
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING, Any
 
 from smtpd_core.accounts.extras import ExtraMissing, needed
 from smtpd_core.app.figures import Figure
 from smtpd_core.threads import Loop, start_loop
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +84,30 @@ class _Server(HTTPServer):
         log.debug("a watcher's request failed", exc_info=True)
 
 
+class _Patient(io.RawIOBase):
+    """What a watcher says until a deadline, however little at a time; then TimeoutError."""
+
+    def __init__(self, connection: Any, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: WriteableBuffer, /) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long")
+        self._connection.settimeout(left)
+        return int(self._connection.recv_into(room))
+
+
 class _Watcher(BaseHTTPRequestHandler):
-    timeout = PATIENCE
     server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_Patient(self.connection, time.monotonic() + PATIENCE))
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -94,23 +121,34 @@ class _Watcher(BaseHTTPRequestHandler):
         else:
             self._say(404, "there are /metrics, /healthz and /readyz\n")
 
+    do_HEAD = do_GET
+
     def _metrics(self) -> None:
         if self.server.missing:
             self._say(501, f"{self.server.missing}\n")
             return
         from smtpd_core.app.exposition import as_text  # can't be imported where the library is missing
 
-        self._send(200, *as_text(self.server.figures(), self.headers.get("Accept", "")))
+        try:
+            text, kind = as_text(self.server.figures(), self.headers.get("Accept", ""))
+        except Exception as error:
+            # Whatever is wrong with one of the things that are looked at, its watcher has to hear of it.
+            log.exception("the figures can't be gathered")
+            self._say(500, f"the figures can't be gathered: {error}\n")
+            return
+        self._send(200, text, kind)
 
     def _say(self, code: int, text: str) -> None:
         self._send(code, text.encode(), "text/plain; charset=utf-8")
 
     def _send(self, code: int, body: bytes, kind: str) -> None:
+        self.connection.settimeout(PATIENCE)
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
         log.debug("watcher %s: %s", self.client_address[0], format % arguments)

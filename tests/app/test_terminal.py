@@ -82,6 +82,22 @@ def test_nor_turn_the_order_of_what_follows() -> None:
     assert shown("ann\u202etset.raf@\u2066x\u2028y") == r"ann\u202etset.raf@\u2066x\u2028y"
 
 
+def test_a_message_steers_no_terminal_and_is_itself_in_a_file(tmp_path: Path) -> None:
+    content = b"Subject: \x1b[2Jgone\r\n\tfolded\r\n\r\ngr\xc3\xbc\xc3\x9fe \x9b2J\xff \x1b]0;title\x07\r\nno end"
+    queue = SqliteQueue(tmp_path / "queue.db")
+    envelope = Envelope("bob@here.test", (Recipient("ann@far.test"),), MailParameters(), Origin(), NOW)
+    stop = Stop(0, envelope.recipients[0], "mx:far.test")
+    queue.add([(Message("M1", envelope, b"Received: here\r\n", Body(len(content), content)), [stop])], "s", 1, NOW)
+    queue.close()
+    asked = words("queue", "cat", "M1", "--state", str(tmp_path))
+    plain = subprocess.run(asked, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert plain.stdout == b"Received: here\r\n" + content
+    told = seen(asked)
+    assert "\x1b" not in told and "\x9b" not in told
+    assert told.startswith("Received: here\nSubject: \\x1b[2Jgone\n") and told.endswith("]0;title\\x07\nno end")
+    assert "\ngrüße" in told and ESCAPE.search(told) is None
+
+
 def test_no_color_is_heeded(state: Path) -> None:
     shown = seen(words("queue", "list", "--state", str(state)), {**WIDE, "NO_COLOR": "1"})
     assert "M1" in shown and not COLOUR.search(shown)

@@ -8,12 +8,15 @@ import os
 import re
 import signal
 import smtplib
+import socket
 import ssl
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +24,9 @@ import pytest
 
 from certs.store import CertificateStore
 from smtpd_core.app.cli import main
-from smtpd_core.app.figures import METRICS
+from smtpd_core.app.cmd_top import picture
+from smtpd_core.app.figures import METRICS, Figure
+from smtpd_core.app.watch_port import WatchPort
 from tests.app.daemon import ROOT, DaemonProcess
 from tests.app.missing import without
 from tests.app.terminals import OnTerminal, Tmux
@@ -328,3 +333,152 @@ def test_top_without_its_library_names_the_extra(tmp_path: Path) -> None:
 def test_top_of_nobody_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["top", "127.0.0.1:1"]) == 1
     assert "127.0.0.1:1" in capsys.readouterr().err
+
+
+SAID = {
+    "rubbish": b"\x00\xff\x1b[2Jrubbish\r\n",
+    "another protocol": b"220 mx.test ESMTP\r\n",
+    "headers without end": b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    "half a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nfoo",
+    "an error that would clear the screen": b"HTTP/1.1 500 no\r\nContent-Length: 8\r\n\r\n\x1b[2Jgone",
+    "no number": b"HTTP/1.1 200 OK\r\n\r\nsmtpd_up_seconds NaN\n",
+    "another's metrics": b"HTTP/1.1 200 OK\r\n\r\nup 1\n",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("said", SAID)
+def test_top_says_in_a_line_what_is_wrong_with_who_answers(said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("prometheus_client")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(4096)
+                peer.sendall(SAID[said])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert main(["top", "--json", address]) == 1
+        thread.join(20)
+    told = capsys.readouterr()
+    assert told.out == "" and re.fullmatch(rf"top: {address}: [ -~]+\n", told.err)
+
+
+def test_top_waits_for_an_answer_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One octet now and then kept it waiting for ever."""
+    pytest.importorskip("prometheus_client")
+    monkeypatch.setattr("smtpd_core.app.cmd_top.PATIENCE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def dribble() -> None:
+            peer, _ = listener.accept()
+            with peer, suppress(OSError):
+                peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while True:
+                    peer.sendall(b"#")
+                    time.sleep(0.05)  # its pace
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        assert main(["top", "--once", f"127.0.0.1:{listener.getsockname()[1]}"]) == 1
+        thread.join(20)
+    assert "timed out" in capsys.readouterr().err
+
+
+def test_no_proxy_stands_between_top_and_its_server(
+    watched: tuple[DaemonProcess, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert main(["top", "--json", watched[1]]) == 0
+
+
+def test_top_goes_on_when_its_server_comes_back(tmp_path: Path) -> None:
+    """It ended with the server; and what was counted anew had grown by less than nothing."""
+    pytest.importorskip("prometheus_client")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with configured(tmp_path, f'[metrics]\nbind = "127.0.0.1:{port}"\n') as daemon:
+        send_one(daemon)
+        daemon.wait_for_log("delivered to")
+        with OnTerminal([*TOP, f"127.0.0.1:{port}"], without(tmp_path / "gone", "rich")) as top:
+            top.read_until(lambda text: "maildir delivered 1 (" in text)
+            daemon.stop()
+            top.read_until(lambda text: f"server      127.0.0.1:{port} does not answer: " in text)
+            daemon.start()
+            shown = top.read_until(lambda text: text.count("takes mail") == 2)
+    assert "messages    0" in shown
+
+
+def test_a_total_that_began_anew_has_not_shrunk() -> None:
+    name = "smtpd_messages_total"
+    shown = dict(picture("here", {(name, ()): 3.0}, {(name, ()): 900.0}, 1.0))
+    assert shown["messages"] == "3 (3.0/s)"
+
+
+class Watched:
+    """A watch port whose figures are at hand."""
+
+    def __init__(self, figures: Callable[[], Iterable[Figure]]) -> None:
+        self.port = WatchPort("127.0.0.1:0", figures, lambda: "")
+
+    def __enter__(self) -> Watched:
+        self.port.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.port.stop()
+
+    def ask(self, request: bytes) -> bytes:
+        with socket.create_connection(self.port.address, timeout=30) as client:
+            client.sendall(request)
+            answer = b""
+            while piece := client.recv(65_536):
+                answer += piece
+            return answer
+
+
+def test_a_watcher_that_dribbles_holds_up_the_others_for_its_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each octet had seconds of its own, and so one watcher kept all others out."""
+    monkeypatch.setattr("smtpd_core.app.watch_port.PATIENCE", 1.0)
+    with Watched(lambda: ()) as watched, socket.create_connection(watched.port.address) as slow:
+        is_over = threading.Event()
+
+        def dribble() -> None:
+            with suppress(OSError):
+                while not is_over.wait(0.05):
+                    slow.sendall(b"G")
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        try:
+            assert watched.ask(b"GET /healthz HTTP/1.0\r\n\r\n").endswith(b"\r\n\r\nok\n")
+            assert not is_over.is_set()
+        finally:
+            is_over.set()
+            thread.join(20)
+
+
+def test_health_is_told_to_who_wants_no_more_than_the_code() -> None:
+    with Watched(lambda: ()) as watched:
+        head = watched.ask(b"HEAD /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 200 OK\r\n") and head.endswith(b"Content-Length: 3\r\n\r\n")
+
+
+def test_figures_that_can_not_be_gathered_are_told_to_the_watcher_and_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The connection was closed without a word."""
+    pytest.importorskip("prometheus_client")
+
+    def broken() -> Iterable[Figure]:
+        raise OSError("the queue is on fire")
+
+    with Watched(broken) as watched:
+        answer = watched.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.0 500 ") and b"the queue is on fire" in answer
+        assert watched.ask(b"GET /healthz HTTP/1.0\r\n\r\n").endswith(b"ok\n")
+    assert "the figures can't be gathered" in caplog.text
