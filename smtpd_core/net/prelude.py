@@ -126,19 +126,19 @@ def _shake_hands(connection: Connection, turn: Turn) -> Outcome:
     finally:
         if entered:
             turn.leave(meter)
+    if is_done:
+        connection.stage = TALK
+        connection.phase = ""
+        conversation.tls_is_up(tls.facts)
+        # Where the client spoke at once, the last words of the handshake go out with the reply; else they wait for
+        # no hook.
+        if not connection.read_plaintext(tls) and not connection.send_raw(tls.take_output()) and connection.is_broken:
+            return connection.finish(turn)
+        return connection.talk(turn, None)
     output = tls.take_output()
     if output:
         connection.hello_is_answered = True
     if not connection.send_raw(output):
         connection.wish = NEED_BYTES
-        if connection.is_broken:
-            return connection.finish(turn)
-        if not is_done:
-            return WRITE
-    if not is_done:
-        return GO_ON if connection.readable else NEED_BYTES
-    connection.stage = TALK
-    connection.phase = ""
-    conversation.tls_is_up(tls.facts)
-    connection.read_plaintext(tls)
-    return connection.talk(turn, None)
+        return connection.finish(turn) if connection.is_broken else WRITE
+    return GO_ON if connection.readable else NEED_BYTES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
 
@@ -14,7 +15,7 @@ from certs.contexts import ServerContexts
 from certs.issue import Wish, issue
 from smtpd_core.net import Door, ListenerSettings, Timeouts
 from smtpd_core.threads import HookMeter
-from tests.net.echo import Client, Club, serving
+from tests.net.echo import Client, Club, Echo, serving
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,83 @@ def test_an_upgrade_in_the_middle(contexts):
         assert client.ask("x") == "250 x"
         client.send("\n".join(f"n{number}" for number in range(500)))
         assert [client.read() for _ in range(500)] == [f"250 n{number}" for number in range(500)]
+
+
+class Counting:
+    """A TLS client that says its Finished along with its first line; `segments` is how many brought it data."""
+
+    def __init__(self, address) -> None:
+        self.socket = socket.create_connection(address, 10)
+        self.into, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = trusting().wrap_bio(self.into, self.out)
+        plain = self.socket.makefile("rb", buffering=0)
+        assert plain.readline() == b"220 hello\n"
+        self.socket.sendall(b"TLS\n")
+        assert plain.readline() == b"220 tls\n"
+        while True:
+            try:
+                return self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.socket.sendall(self.out.read())
+                self.into.write(self.socket.recv(65536))
+
+    @property
+    def segments(self) -> int:
+        told = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        return int.from_bytes(told[152:156], sys.byteorder)  # tcpi_data_segs_in
+
+    def say(self, line: bytes) -> None:
+        self.tls.write(line)
+        self.socket.sendall(self.out.read())
+
+    def read(self) -> bytes:
+        """The next plaintext; b"" after an orderly end."""
+        while True:
+            try:
+                return self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                data = self.socket.recv(65536)
+                assert data, "the end came without a good-bye"
+                self.into.write(data)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tcpi_data_segs_in is Linux's")
+def test_what_tls_itself_has_to_say_goes_out_in_one_send_with_the_reply(contexts):
+    with serving(Club(), door(contexts, "explicit-allow")) as engine:
+        client = Counting(engine.addresses[0])
+        with client.socket:
+            before = client.segments
+            client.say(b"x\n")
+            assert client.read() == b"250 x\n"
+            assert client.segments - before == 1  # the session tickets and the reply
+            before = client.segments
+            client.say(b"BYE\n")
+            assert client.read() == b"221 bye\n"
+            assert client.read() == b""
+            assert client.segments - before == 1  # the reply and close_notify
+
+
+def test_the_end_of_the_handshake_does_not_wait_for_what_holds_the_greeting(contexts):
+    """Under TLS 1.2 the last word of it is the server's, and the client waits for that."""
+    go, held = threading.Event(), []
+
+    class Held(Echo):
+        def advance(self, turn):
+            held.append(go.wait(5))
+            return super().advance(turn)
+
+    class Holding(Club):
+        def open(self, peer, listener, session_id):
+            return Held(self, peer, session_id)
+
+    context = trusting()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with serving(Holding(), door(contexts)) as engine, socket.create_connection(engine.addresses[0], 10) as raw:
+        client = context.wrap_socket(raw)
+        go.set()
+        with client:
+            assert client.recv(100) == b"220 hello\n"
+    assert held[0]
 
 
 def test_slow_hooks_and_tickets_under_tls(contexts):
