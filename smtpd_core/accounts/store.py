@@ -7,6 +7,7 @@ bounds how many at a time), and says "the back end failed" by raising StoreUnava
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -84,6 +85,15 @@ class EditableStore(AccountStore, Protocol):
 
     def add(self, entry: Entry) -> None:
         """A new account."""
+
+    def add_all(self, entries: Sequence[Entry], refused: Callable[[Entry, str], None]) -> None:
+        """New accounts, all that can be kept; `refused` is told of each other one, and why."""
+
+    def find(self, user: str) -> Entry | None:
+        """The account with its stored secrets. Raises StoreUnavailable."""
+
+    def put(self, entry: Entry) -> None:
+        """In place of the account of this name. ValueError where there is none, or no room for it."""
 
     def set_secrets(self, user: str, secrets: tuple[str, ...]) -> None:
         """New stored secrets for a known account."""

@@ -17,6 +17,7 @@ from smtpd_core.accounts import Account, StoreUnavailable, ntlm
 from smtpd_core.accounts.entry import STORABLE, Entry, stored_forms
 from smtpd_core.accounts.opening import Choices, open_editable, open_store, shows_password
 from smtpd_core.accounts.store import AccountStore
+from smtpd_core.app.cmd_user_import import bring_in
 from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.stores import choices_of
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS
@@ -24,8 +25,10 @@ from smtpd_core.wire.shown import shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("add", "passwd", "del", "list", "check"))
-    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="check without it looks the store over")
+    parser.add_argument("action", choices=("add", "passwd", "del", "list", "check", "import"))
+    parser.add_argument(
+        "name", nargs="?", default="", metavar="NAME", help="check without it looks the store over, import takes all"
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--config", metavar="F", help="a configuration with [accounts] store")
     where.add_argument(
@@ -42,11 +45,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="add, passwd: what is stored, may be given again; default: what the other accounts of the store have",
     )
+    parser.add_argument(
+        "--from", dest="source", default="", metavar="URL", help="import: a store like --store, or a file"
+    )
+    parser.add_argument("--replace", action="store_true", help="import: also accounts that are there already")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.action not in ("list", "check") and not options.name:
+    if options.action not in ("list", "check", "import") and not options.name:
         print(f"user {options.action}: which NAME?", file=sys.stderr)
         return 2
     try:
@@ -154,6 +161,13 @@ def _look_over(store: AccountStore, options: argparse.Namespace) -> int:
     return 0
 
 
+def _import(options: argparse.Namespace, url: str, choices: Choices) -> int:
+    if not options.source:
+        raise ValueError("from where? Give --from URL, or --from FILE")
+    target = open_editable(url, choices, may_make=True)
+    return bring_in(options.source, target, options.name, replaces=options.replace, as_json=options.json)
+
+
 def _secrets(options: argparse.Namespace, store: AccountStore) -> tuple[str, ...]:
     """As the other accounts have them, so that every mechanism offered goes on to work for all."""
     kinds = options.kind or [kind for kind in STORABLE if kind in store.kinds]
@@ -170,4 +184,4 @@ def _password(name: str, *, twice: bool = False) -> str:
     return first
 
 
-_ACTIONS = {"add": _add, "passwd": _passwd, "del": _del, "list": _list, "check": _check}
+_ACTIONS = {"add": _add, "passwd": _passwd, "del": _del, "list": _list, "check": _check, "import": _import}

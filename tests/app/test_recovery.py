@@ -24,8 +24,8 @@ from tests.app.daemon import DaemonProcess
 from tests.app.test_terminal import ESCAPE, seen
 from tests.support.spooling import to_one_maildir
 
-# Every message that is read takes a moment, and patience ends sooner. Nobody hears the supervisor while it starts, and a
-# socket holds ten words.
+# Every message that is read takes a moment, and patience ends sooner. While it starts nobody empties the supervisor's
+# socket, which holds ten words.
 SLOW = """
 import sys, time
 from relay import kept_before

@@ -10,10 +10,10 @@ addresses and may_act_as are ours, `nologin` is honoured, and `allow_nets`, whic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from smtpd_core.accounts.entry import Entry
-from smtpd_core.accounts.password_file.form import Form
+from smtpd_core.accounts.password_file.form import Form, Refused, blocks
 from smtpd_core.accounts.store import Account
 
 
@@ -94,4 +94,9 @@ def _remove_line(text: str, old: Entry) -> str:
     return _lines_with(text, old.account.user_name, None)
 
 
-LINES = Form(_read_lines, _put_line, _remove_line)
+def _append_lines(text: str, entries: Sequence[Entry], refused: Refused) -> str:
+    end = "" if not text or text.endswith("\n") else "\n"
+    return text + end + "".join(f"{line}\n" for line in blocks(entries, lambda one: _line_of(one, ""), refused))
+
+
+LINES = Form(_read_lines, _put_line, _remove_line, _append_lines)

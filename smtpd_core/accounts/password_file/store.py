@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from smtpd_core.accounts.entry import Entry, common_kinds
+from smtpd_core.accounts.password_file.form import Refused
 from smtpd_core.accounts.password_file.line_form import LINES
 from smtpd_core.accounts.password_file.toml_form import TOML
 from smtpd_core.accounts.records import RecordStore
@@ -89,6 +90,33 @@ class PasswordFileStore(RecordStore):
             if self._key_of(entry.account.user_name) in known:
                 raise ValueError(f"account {entry.account.user_name!r} is there already")
             return self._form.put(text, entry, None)
+
+        self._change(change)
+
+    def add_all(self, entries: Sequence[Entry], refused: Refused) -> None:
+        """One change of the file for all of them."""
+        taken: set[str] = set()
+
+        def refuse(entry: Entry, reason: str) -> None:
+            taken.discard(self._key_of(entry.account.user_name))
+            refused(entry, reason)
+
+        def change(text: str, known: dict[str, Entry]) -> str:
+            new = []
+            for entry in entries:
+                name = entry.account.user_name
+                key = self._key_of(name)
+                if not key or key in known or key in taken:
+                    refused(entry, f"account {name!r} is there already" if key else f"user name {name!r} can't be used")
+                else:
+                    taken.add(key)
+                    new.append(entry)
+            after = self._form.append(text, new, refuse)
+            # However the file is laid out, it must have them and all that it had.
+            kept = known | {key: one for one in new if (key := self._key_of(one.account.user_name)) in taken}
+            if self._table(after) != kept:
+                raise ValueError(f"{self.path} is laid out in a way that can't be added to here; edit it by hand")
+            return after
 
         self._change(change)
 

@@ -13,11 +13,11 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from smtpd_core.accounts.entry import Entry
-from smtpd_core.accounts.password_file.form import Form
+from smtpd_core.accounts.password_file.form import Form, Refused, blocks
 from smtpd_core.accounts.store import Account
 
 _KEYS = ("password", "display_name", "email", "addresses", "may_act_as")
@@ -153,4 +153,9 @@ def _not_editable(entry: Entry | None) -> ValueError:
     return ValueError(f"account {name!r} stands in the file in a way that can't be edited here; edit it by hand")
 
 
-TOML = Form(_read_toml, _put_toml, _remove_toml)
+def _append_toml(text: str, entries: Sequence[Entry], refused: Refused) -> str:
+    more = blocks(entries, _toml_block, refused)
+    return "\n".join([*([text if text.endswith("\n") else f"{text}\n"] if text else []), *more])
+
+
+TOML = Form(_read_toml, _put_toml, _remove_toml, _append_toml)

@@ -9,7 +9,7 @@ Thread: any; see connect.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from smtpd_core.accounts.entry import STORABLE, Entry, common_kinds, kinds_of
@@ -133,6 +133,14 @@ class SqlStore(RecordStore):
             raise ValueError(f"account {entry.account.user_name!r} is there already")
         self.database.change(_ADD, self._values(entry))
         self._changed()
+
+    def add_all(self, entries: Iterable[Entry], refused: Callable[[Entry, str], None]) -> None:
+        """One after the other: a database needs no better."""
+        for entry in entries:
+            try:
+                self.add(entry)
+            except ValueError as error:
+                refused(entry, str(error))
 
     def put(self, entry: Entry) -> None:
         self._must_be_ours()
