@@ -273,8 +273,8 @@ class Connection:
             self.conversation.end_of_input(error)
 
     def _send_sealed(self, output: bytes, is_last: bool) -> bool:
-        """Through TLS, in one send with what TLS itself has to say, its good-bye after the last reply included: two sends
-        less for a session of one message saved three per cent of its processor time."""
+        """Through TLS, in one send with what TLS itself has to say, its good-bye after the last reply included. (Two
+        sends less for a session of one message saved three per cent of its processor time.)"""
         assert self.tls is not None
         try:
             self.tls.write(output)
