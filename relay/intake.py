@@ -23,6 +23,7 @@ from relay.fresh import Fresh
 from relay.mail import Body, Message, Stop
 from relay.other_disk import move
 from relay.queue import Queue
+from relay.queue_database import TROUBLE
 from relay.resends import Resends
 from relay.segment_reading import Reading
 from relay.spool import Spool
@@ -94,6 +95,7 @@ class Intake:
         self._looks_around = False
         self._count = 0  # messages of the last import
         self._backlog: Backlog | None = None
+        self._trouble = ""  # why the last one failed
         self._loop: Loop | None = None
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
 
@@ -154,8 +156,14 @@ class Intake:
             self._count = work()
         except Exception as error:
             # The spool keeps everything until the queue works again; MAIL is refused once it is full.
-            log.error("intake failed, nothing is lost: %s", error, exc_info=True)
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                is_unforeseen = not isinstance(error, TROUBLE)
+                log.error("intake to %s failed, nothing is lost: %s", self.directory, error, exc_info=is_unforeseen)
             return False
+        if self._trouble:
+            self._trouble = ""
+            log.info("intake to %s goes on", self.directory)
         return True
 
     # What to import.

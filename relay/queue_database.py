@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+TROUBLE = (OSError, sqlite3.Error)
+"""What a change raises where the file or its disk is the trouble, and no mistake of the program's."""
+
 
 class Order(Generic[T]):
     """One change on its way into a transaction."""

@@ -34,6 +34,8 @@ def open_to_read(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0 and db.execute("PRAGMA schema_version").fetchone()[0] == 0:
+            raise FileNotFoundError(f"no queue here: {path} is empty; a server that starts makes one of it")
         if version != sql.VERSION:
             raise sqlite3.DatabaseError(
                 f"{path} has schema version {version}, this program reads {sql.VERSION}; "

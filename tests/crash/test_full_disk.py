@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.intake import Intake
 from relay.mail import Body, Message, Outcome, Result, Stop
 from relay.queue_reader import Unreadable
 from relay.queue_sqlite import SqliteQueue
@@ -168,3 +170,34 @@ for number in range(30):
     promised = {line.split()[0] for line in told.stdout.splitlines() if line.endswith("kept")}
     assert 0 < len(promised) < 30
     assert set(imported(tmp_path / "spool")) == promised
+
+
+def test_an_intake_onto_a_full_disk_says_so_once_and_goes_on_by_itself(
+    small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every two seconds it wrote a traceback."""
+    caplog.set_level(logging.INFO, logger="relay")
+    queue = SqliteQueue(small / "queue.db")
+    filler = small / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(bytes(4096))
+    spool = Spool(tmp_path / "spool")
+    intake = Intake(tmp_path / "spool", queue, to_one_maildir, spool=spool, clock=lambda: NOW)
+    for number in range(3):
+        kept(spool.promise(draft(spool, b"x" * 200_000, f"M{number}"), ENVELOPE))
+    assert not any(intake._try(intake.import_all) for _ in range(3))
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,size=16m", small], check=True)
+    assert intake._try(intake.import_all)
+    assert len(queue.claim("maildir:m", 10, NOW, 60)) == 3
+    said = [(one.levelname, one.getMessage(), one.exc_info) for one in caplog.records if one.name == "relay.intake"]
+    where = tmp_path / "spool"
+    assert [(level, words) for level, words, _ in said] == [
+        ("ERROR", f"intake to {where} failed, nothing is lost: database or disk is full"),
+        ("INFO", f"intake to {where} goes on"),
+    ]
+    assert not said[0][2], "a full disk is no mistake of the program's"
+    intake.stop(5)
+    assert spool.stop(5)
+    queue.close()

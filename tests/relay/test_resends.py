@@ -135,6 +135,17 @@ def test_a_queue_that_cant_be_read_knows_no_copies_and_stops_nobody(damage: str,
     assert receiver.stop(5)
 
 
+def test_a_queue_that_is_only_being_made_is_no_trouble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """At a first start with several processes receivers looked while the relay made it, and warned of its schema."""
+    with sqlite3.connect(tmp_path / "queue.db") as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        receiver = outbox(tmp_path, spools_only=True)
+        assert kept_by(receiver, "M1").value is None
+    db.close()
+    assert receiver.stop(5)
+    assert "not recognised" not in caplog.text
+
+
 def test_keys_of_what_a_living_spool_has_not_synced_are_not_believed(tmp_path: Path) -> None:
     """Its sync may fail: then nothing is kept, and the second copy must be."""
     spool, _, _ = resending_spool(tmp_path)
