@@ -31,6 +31,7 @@ from smtpd_core.app.certificates import pair_files, tls_terms, utc_now
 from smtpd_core.app.endpoint import system_name
 from smtpd_core.app.figures import Figure, Figures
 from smtpd_core.app.keeping import Logged
+from smtpd_core.app.life import naming
 from smtpd_core.app.recovery import Recovering
 from smtpd_core.app.relaying import Delivery, relaying_of
 from smtpd_core.app.reloading import Restart, left_behind, take_over, within_reach
@@ -120,7 +121,8 @@ class Daemon:
         One of several processes either serves, and another delivers what it spools, or delivers. `may_serve` is asked
         when all that may fail is done; where it says no, so does this, and nobody is served."""
         try:
-            return self._start(serves, delivers, may_serve, recovering)
+            with naming(self.settings.state):
+                return self._start(serves, delivers, may_serve, recovering)
         except BaseException:
             self.stop(1.0)
             self._close_listeners()

@@ -101,6 +101,21 @@ def prepare_state(settings: Settings) -> Path:
     return state
 
 
+# What is wrong with a disk, whatever file on it was to be written.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+@contextmanager
+def naming(state: str) -> Iterator[None]:
+    """A disk's trouble that comes without a file's name gets the state directory's."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _OF_THE_DISK:
+            raise OSError(error.errno, f"state: {Path(state).absolute()}: {error.strerror}") from None
+        raise
+
+
 def ids_of(settings: Settings) -> tuple[int, int]:
     """User and group number. ValueError names what does not exist."""
     try:

@@ -8,6 +8,7 @@ Not here: tables to settings (validation.py with pydantic, tables.py without), w
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -36,7 +37,7 @@ def load(path: str | Path, environment: Mapping[str, str] | None = None) -> Sett
     """The settings of a file. Raises BadSettings."""
     name = str(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             raw = file.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:
         raise BadSettings([f"{name}: {getattr(error, 'strerror', None) or error}"]) from None
@@ -50,6 +51,13 @@ def load(path: str | Path, environment: Mapping[str, str] | None = None) -> Sett
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise BadSettings([f"{name}: not TOML: {str(error) or type(error).__name__}"]) from None
     return from_table(table, name, environment or {})
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe that nobody writes into is empty: a reload that waited for a writer would hear no signal."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def from_table(table: Mapping[str, Any], name: str, environment: Mapping[str, str]) -> Settings:

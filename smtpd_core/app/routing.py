@@ -139,7 +139,7 @@ def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
     """Lines `name: address, address`; '#' begins a comment, a line that begins with a blank continues the last one."""
     found: dict[str, list[str]] = {}
     name = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_lines_of(path), 1):
         text = line.partition("#")[0].rstrip()
         if not text.strip():
             continue
@@ -158,3 +158,12 @@ def read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
                 raise ValueError(f"{path}:{number}: {reason}")
             found[name].append(target)
     return {name: tuple(targets) for name, targets in found.items()}
+
+
+def _lines_of(path: Path) -> list[str]:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: byte {error.object[error.start]:#04x} is not UTF-8") from None

@@ -20,6 +20,7 @@ from dataclasses import replace
 from certs.renewal import Renewal
 from smtpd_core.app.build import Daemon, complete
 from smtpd_core.app.certificates import pair_files, tls_terms
+from smtpd_core.app.life import naming
 from smtpd_core.app.logs import Logbook
 from smtpd_core.app.processes import Master, Role
 from smtpd_core.app.recovery import recovery
@@ -59,7 +60,8 @@ class Several:
         settings = self._bound.settings
         for listener in self._bound.listeners:
             listener.is_shared = True
-        _try_certificates(settings)  # a first self-signed certificate is made once, not by each child
+        with naming(settings.state):
+            _try_certificates(settings)  # a first self-signed certificate is made once, not by each child
         self._book = Logbook(settings.log, has_thread=False)
         for warning in warnings(settings):
             log.warning("%s", warning)

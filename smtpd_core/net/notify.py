@@ -20,7 +20,7 @@ class Supervisor:
         except ValueError:
             microseconds = 0
         is_meant = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self.watchdog = microseconds / 1_000_000 if is_meant and self._path else 0.0
+        self.watchdog = max(0, microseconds) / 1_000_000 if is_meant and self._path else 0.0
         """Seconds within which WATCHDOG=1 is due, 0 for never."""
 
     @property

@@ -21,6 +21,7 @@ import pytest
 from certs.issue import self_signed
 from smtpd_core.app.first_mail import how_to_send
 from smtpd_core.app.settings import EMBEDDED, Domain
+from smtpd_core.net.notify import Supervisor
 from tests.app.daemon import ROOT, DaemonProcess
 
 CONFIG = """
@@ -523,3 +524,47 @@ def test_an_aliases_file_that_goes_away_after_the_start_ends_no_server_that_only
     domains = {"our.test": Domain(users=("ann",), aliases_file=str(tmp_path / "gone"))}
     told = "\n".join(how_to_send(replace(EMBEDDED, domains=domains), [("mx", "127.0.0.1:2525")]))
     assert "send --to ann@our.test" in told
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_reload_from_a_pipe_that_nobody_writes_into_waits_for_nobody(tmp_path: Path, processes: int) -> None:
+    """It waited for a writer, and heard no TERM meanwhile."""
+    config, daemon = configured(tmp_path, f"[threads]\nprocesses = {processes}\n")
+    with daemon:
+        config.unlink()
+        os.mkfifo(config)
+        daemon.signal(signal.SIGHUP)
+        assert "listener: no [[listener]] is given" in daemon.wait_for_log("reload refused")
+        assert daemon.stop() == 0
+
+
+def test_a_configuration_may_come_from_a_program(tmp_path: Path) -> None:
+    config, daemon = configured(tmp_path)
+    daemon.command = ["bash", "-c", f'exec "$@" --config <(sleep 0.2; cat {config})', "bash", *daemon.command[:-2]]
+    with daemon:
+        assert rcpt(daemon, "ann@our.test") == 250
+
+
+@pytest.mark.parametrize("microseconds", ["-5", "many"])
+def test_a_watchdog_that_means_nothing_is_none(microseconds: str) -> None:
+    """Below 0 the main thread ended where it was to wait for signals."""
+    assert Supervisor({"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": microseconds}).watchdog == 0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_start_on_a_full_disk_names_the_state_directory(tmp_path: Path, processes: int) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", state], capture_output=True).returncode:
+        pytest.skip("a small file system can't be mounted here")
+    try:
+        with (state / "filler").open("wb", buffering=0) as file, pytest.raises(OSError):
+            while True:
+                file.write(bytes(4096))
+        _, daemon = configured(tmp_path, f"[threads]\nprocesses = {processes}\n")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(daemon.command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        assert f"state: {state}: No space left on device" in done.stderr and "Traceback" not in done.stderr
+    finally:
+        subprocess.run(["umount", "-l", state], check=True)

@@ -180,3 +180,11 @@ def test_an_aliases_file_is_refused_with_its_line(tmp_path: Path, line: str) -> 
     file.write_text(f"# first\n{line}\n")
     with pytest.raises(ValueError, match="aliases:2: "):
         read_aliases(file)
+
+
+def test_an_aliases_file_in_another_alphabet_is_refused_with_its_line(tmp_path: Path) -> None:
+    """The reason named neither the file nor the line."""
+    file = tmp_path / "aliases"
+    file.write_bytes(b"info: ann\nb\xfcro: ann\n")
+    with pytest.raises(ValueError, match=r"/aliases:2: byte 0xfc is not UTF-8"):
+        read_aliases(file)
