@@ -32,6 +32,12 @@ MESSAGES = 500
 BYTES = 32 << 20
 
 
+def is_unfinished(spool: str) -> bool:
+    """Whether an import into this spool's directory was stopped; what it promised may not be in the spool yet."""
+    room = os.path.join(spool, "importing")
+    return os.path.isdir(room) and any(name.endswith(".seg") for name in os.listdir(room))
+
+
 class ImportUnderWay(OSError):
     """Another process brings messages into the same directory."""
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from relay.disk import Disk
+from relay.importing import is_unfinished
 from relay.mail import Message
 from relay.queue import QueueIsHeld
 from relay.queue_remains import QueueRemains
@@ -24,8 +25,9 @@ _ID = re.compile(r"[0-9A-Za-z]{1,64}\Z")
 
 
 class Remains:
-    """Of the state directory `directory`. Raises FileNotFoundError where it is none, QueueIsHeld where a server uses
-    it, QueueUnreadable where its queue can't be read or is of a later program, OSError where it can't be locked."""
+    """Of the state directory `directory`. Raises FileNotFoundError where it is none, QueueIsHeld where a server uses it
+    or an import into it was not finished, QueueUnreadable where its queue can't be read or is of a later program,
+    OSError where it can't be locked."""
 
     def __init__(self, directory: str | os.PathLike[str], disk: Disk | None = None) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
@@ -40,6 +42,8 @@ class Remains:
         self._lock = lock
         try:
             self._look_for_receivers()
+            if is_unfinished(self._spool):
+                raise QueueIsHeld(f"an import into {directory} was not finished; make that again first")
             self._queue = QueueRemains(path) if os.path.exists(path) else None
         except BaseException:
             self._disk.close(lock)

@@ -259,6 +259,17 @@ def test_a_place_that_cant_be_taken_from_is_refused(old: Path, tmp_path: Path) -
         Remains(old)
 
 
+def test_a_place_that_was_itself_being_brought_to_is_refused_until_that_is_finished(old: Path, new: Path) -> None:
+    """What was promised there may lie neither in its queue nor in its spool."""
+    with pytest.raises(Dead):
+        bring(old, new, MortalDisk(12, behind=True))
+    with pytest.raises(QueueIsHeld, match="was not finished"):
+        Remains(new)
+    bring(old, new)
+    with Remains(new) as remains:
+        assert len(list(remains)) == 7
+
+
 def test_two_imports_into_one_place_are_refused(new: Path) -> None:
     with Importing(new, lambda: None), pytest.raises(ImportUnderWay, match="under way"):
         Importing(new, lambda: None)
