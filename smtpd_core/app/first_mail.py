@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from relay.route import filled
 from smtpd_core.app.routing import Routing
 from smtpd_core.app.settings import Settings
+from smtpd_core.wire.envelope import Recipient
 
 
 def how_to_send(settings: Settings, addresses: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -50,11 +52,13 @@ def _somebody(settings: Settings) -> str:
 
 def _where(settings: Settings, to: str) -> Iterator[str]:
     try:
-        destination = Routing(settings).routes.destination(to)
+        routing = Routing(settings, lambda user: True)
     except (ValueError, OSError):
         return  # an aliases file changed since the start read it; the next reload says what is wrong with it
-    scheme, _, where = destination.partition(":")
-    if scheme == "maildir":
-        yield f"it will lie in {Path(where).absolute() / 'new'}"
-    else:
-        yield f"it will go on to {destination}"
+    for stop in routing.routes.stops_for([Recipient(to)]):
+        scheme, _, where = stop.destination.partition(":")
+        if scheme == "maildir":
+            path = Path(filled(where, *routing.mailbox(stop.recipient.address))).absolute()
+            yield f"it will lie in {path / 'new'}"
+        else:
+            yield f"it will go on to {stop.destination}"

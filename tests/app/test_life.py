@@ -59,6 +59,25 @@ def test_it_says_where_it_listens_and_how_to_send_a_first_mail(tmp_path: Path) -
         assert b"Subject: hello" in daemon.wait_for(1)[0].read_bytes()
 
 
+def test_where_it_will_lie_is_where_it_lies(tmp_path: Path) -> None:
+    """It said `{domain}/{user}`, and nothing of where an alias leads."""
+    config = tmp_path / "smtpd.toml"
+    config.write_text(
+        'listener = [{ bind = "127.0.0.1:0" }]\n[domains."our.test"]\nusers = "accounts"\n'
+        f'aliases = {{ postmaster = ["ann+first", "bob"] }}\n[accounts]\nstore = "file:{tmp_path}/users.toml"\n'
+    )
+    for name in ("ann", "bob"):
+        words = [sys.executable, "-m", "smtpd_core", "user", "add", name, "--config", str(config)]
+        subprocess.run(words, input=b"secret\n", check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    with DaemonProcess(tmp_path / "state", "--config", str(config), listen="") as daemon:
+        said = daemon.output.read_text()
+        program = next(line for line in said.splitlines() if "import smtplib" in line)
+        subprocess.run(program, shell=True, check=True, cwd=tmp_path)
+        for name in ("ann", "bob"):
+            assert f"it will lie in {daemon.state}/mail/our.test/{name}/new\n" in said
+            assert daemon.wait_for(1, folder=f"mail/our.test/{name}")
+
+
 def test_what_it_prints_can_be_pasted_for_ipv6_and_from_a_directory_with_a_space(tmp_path: Path) -> None:
     place = tmp_path / "a place"
     (place / "bin").mkdir(parents=True)

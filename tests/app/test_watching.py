@@ -394,7 +394,8 @@ def test_no_proxy_stands_between_top_and_its_server(
     watched: tuple[DaemonProcess, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     assert main(["top", "--json", watched[1]]) == 0
 
 
