@@ -27,7 +27,7 @@ from relay.outbox import Outbox
 from relay.relaying import Relaying
 from smtpd_core.accounts import AccountStore, StoreUnavailable
 from smtpd_core.accounts.extras import ExtraMissing
-from smtpd_core.app.certificates import pair_files, tls_terms, utc_now
+from smtpd_core.app.certificates import renewal_for, utc_now
 from smtpd_core.app.endpoint import system_name
 from smtpd_core.app.figures import Figure, Figures
 from smtpd_core.app.keeping import Logged
@@ -234,18 +234,10 @@ class Daemon:
         return Ground(
             settings,
             accounts,
-            self._renewal_for(settings) if self._serves else None,
+            renewal_for(settings, self.renewal) if self._serves else None,
             Routing(settings, lambda user: accounts is not None and accounts.account(user) is not None),
             relaying_of(settings),
         )
-
-    def _renewal_for(self, settings: Settings) -> Renewal | None:
-        """One that goes on from the last; without a listener under TLS the last stays, for who came before."""
-        if all(one.tls == "none" for one in settings.listener):
-            return self.renewal
-        if self.renewal is None:
-            return Renewal(pair_files(settings), **tls_terms(settings))
-        return self.renewal.successor(pair_files(settings), utc_now(), **tls_terms(settings))
 
     def _warn_of_certificates(self, ground: Ground) -> None:
         if ground.renewal is not None:

@@ -40,6 +40,16 @@ def tls_terms(settings: Settings) -> dict[str, Any]:
     }
 
 
+def renewal_for(settings: Settings, last: Renewal | None) -> Renewal | None:
+    """One that goes on from the last; without a listener under TLS the last stays, for who came before. Raises OSError
+    and CertificateError; a start takes what is out of date, with a warning, and what follows it does not."""
+    if all(one.tls == "none" for one in settings.listener):
+        return last
+    if last is None:
+        return Renewal(pair_files(settings), **tls_terms(settings))
+    return last.successor(pair_files(settings), utc_now(), **tls_terms(settings))
+
+
 def _secret(path: str) -> str:
     """The first line of a file, "" without one. Raises OSError."""
     return Path(path).read_text(encoding="utf-8").partition("\n")[0].rstrip("\r") if path else ""

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from certs.renewal import Renewal
 from smtpd_core.app.build import Daemon, complete
-from smtpd_core.app.certificates import pair_files, tls_terms
+from smtpd_core.app.certificates import renewal_for
 from smtpd_core.app.life import naming
 from smtpd_core.app.logs import Logbook
 from smtpd_core.app.processes import Master, Role
@@ -49,6 +49,9 @@ class Several:
         self._read = read
         self._settings = bound.settings  # in force
         self._candidate = bound.settings  # what successors are begun with
+        # Certificates as the master judges them; receivers read them themselves.
+        self._renewal: Renewal | None = None
+        self._next_renewal: Renewal | None = None
         self._announce = announce
         self._supervisor = Supervisor(os.environ)
         self._is_announced = False
@@ -61,7 +64,8 @@ class Several:
         for listener in self._bound.listeners:
             listener.is_shared = True
         with naming(settings.state):
-            _try_certificates(settings)  # a first self-signed certificate is made once, not by each child
+            # A first self-signed certificate is made once, not by each child.
+            self._renewal = renewal_for(settings, None)
         self._book = Logbook(settings.log, has_thread=False)
         for warning in warnings(settings):
             log.warning("%s", warning)
@@ -104,7 +108,7 @@ class Several:
         self._book.reopen()
         try:
             settings = within_reach(self._settings, complete(self._read()))
-            _try_certificates(settings)
+            self._next_renewal = renewal_for(settings, self._renewal)
         except UNUSABLE as error:
             tell_refused(error)
             return False
@@ -113,6 +117,7 @@ class Several:
 
     def _take_over(self) -> None:
         self._settings = settings = self._candidate
+        self._renewal = self._next_renewal
         self._book.follow(settings.log)
         self._master.patience = settings.limits.timeouts.stop + _GRACE
 
@@ -169,12 +174,6 @@ class Several:
         finally:
             daemon.sums.stop()
             book.stop()
-
-
-def _try_certificates(settings: Settings) -> None:
-    """Raises what a receiver's start would raise for them."""
-    if any(one.tls != "none" for one in settings.listener):
-        Renewal(pair_files(settings), **tls_terms(settings))
 
 
 def _attend(daemon: Daemon, ward: Ward, reports: Reports | None) -> None:

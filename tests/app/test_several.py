@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import smtplib
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from certs.files import write_pair
+from certs.issue import Wish, issue
 from tests.app.daemon import ROOT, DaemonProcess
 
 CONFIG = """
@@ -208,3 +211,19 @@ def test_the_end_of_several_is_logged(tmp_path: Path) -> None:
         assert daemon.stop() == 0
     assert "stopping: 3 processes may finish" in daemon.log.read_text()
     assert daemon.log.read_text().rstrip().endswith("stopped")
+
+
+def test_a_reload_onto_a_certificate_that_expired_changes_nothing(tmp_path: Path) -> None:
+    """One process refused it; the receivers of several were replaced by some that showed it."""
+    config, pem = tmp_path / "smtpd.toml", tmp_path / "mx.pem"
+    ended = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    past = Wish(("mx.our.test",), valid_from=ended - datetime.timedelta(days=9), valid_to=ended)
+    daemon = configured(tmp_path)
+    config.write_text(config.read_text() + f'[tls]\ncertificate = "{pem}"\nkey = "{tmp_path}/mx.key"\n')
+    write_pair(issue(Wish(("mx.our.test",)), None), pem, tmp_path / "mx.key")
+    with daemon:
+        before = children(daemon)
+        write_pair(issue(past, None), pem, tmp_path / "mx.key")
+        daemon.signal(signal.SIGHUP)
+        assert f"{pem}: the certificate expired on" in daemon.wait_for_log("reload refused, everything stays as it was")
+        assert children(daemon) == before
