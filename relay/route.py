@@ -27,6 +27,8 @@ MAX_ALIAS_DEPTH = 10
 # Stops that one message may grow to by aliases.
 MAX_STOPS = 10_000
 
+_NOWHERE = "refuse:5.4.6 Aliases that lead in a circle, or through too many others"
+
 _UNSAFE = re.compile(r"[^a-z0-9_+=-]")
 _DOMAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
 _PLACES = re.compile(r"\{user\}|\{domain\}")
@@ -114,8 +116,21 @@ class Routes:
                 if key not in reached or (len(addresses) == 1 and address == recipient.address):
                     # Whoever was named by the sender keeps what the sender wants to hear, whatever aliases lead there.
                     reached[key] = there
-        carried = [Stop(0, one, self.destination(one.address)) for one in reached.values()]
+        carried = [Stop(0, one, self._last(one.address)) for one in reached.values()]
         return [replace(stop, number=number) for number, stop in enumerate(carried + expanded)]
+
+    def _last(self, address: str) -> str:
+        """Where an address goes once all aliases were followed. One that is still an alias and no mailbox is a mistake:
+        its mail would lie where nobody looks."""
+        return _NOWHERE if self._is_alias_alone(address) else self.destination(address)
+
+    def _is_alias_alone(self, address: str) -> bool:
+        user, domain = split(address, self.hostname)
+        ours = self._domain(domain)
+        if ours is None or self._has_mailbox(ours, user) or _base(ours, fold(user)) == "postmaster":
+            return False
+        targets = self._targets(address)
+        return bool(targets) and all(self._key(one) != self._key(address) for one in targets)
 
     def _expanded(self, address: str) -> list[str]:
         """The addresses that an address stands for, the nearest first. Each alias is followed once, so that lists may

@@ -106,6 +106,27 @@ def test_aliases_in_a_circle_end() -> None:
     assert len(stops("loop@here.test")) == 1
 
 
+def test_aliases_that_lead_to_no_mailbox_are_answered_for() -> None:
+    """Their mail was delivered into a mailbox of the alias's own name, which nobody has."""
+    chain = {f"n{number}": [f"n{number + 1}@here.test"] for number in range(100)}
+    known = {"ann", "bob"}
+    aliases = chain | {
+        "loop": ["pool@here.test"],
+        "pool": ["loop@here.test"],
+        "ann": ["bob@here.test"],
+        "bob": ["ann@here.test"],
+        "desk": ["desk@here.test", "ann@here.test"],
+    }
+    routes = Routes(domains={"here.test": Domain(BOX, users=known.__contains__, aliases=aliases)})
+
+    def reached(name: str) -> list[str]:
+        return [stop.destination[:12] for stop in routes.stops_for([Recipient(f"{name}@here.test")])]
+
+    assert reached("loop") == reached("pool+x") == reached("n0") == ["refuse:5.4.6"]
+    assert reached("ann") == [BOX[:12]], "whoever has a mailbox has one, whatever circle leads back to it"
+    assert reached("desk") == [BOX[:12]] * 2, "an alias that names itself means the mailbox of its name"
+
+
 def test_stops_are_numbered_and_orcpt_of_the_sender_is_kept() -> None:
     envelope = Envelope("s@x.test", (Recipient("team@here.test", ("FAILURE",), "rfc822;T@o.test"),))
     found = ROUTES.stops(envelope)
