@@ -134,24 +134,55 @@ class Routes:
 
     def _expanded(self, address: str) -> list[str]:
         """The addresses that an address stands for, the nearest first. Each alias is followed once, so that lists may
-        name each other."""
+        name each other; of those that only lead to each other the first stands for itself."""
         found: list[str] = []
+        aliases: list[str] = []
+        before: dict[tuple[str, str], list[tuple[str, str]]] = {}
         known = {self._key(address)}
         line = deque([(address, 0)])
         while line:
             one, depth = line.popleft()
+            here = self._key(one)
             targets = self._targets(one) if depth < MAX_ALIAS_DEPTH else ()
-            if not targets:
-                found.append(one)
+            (aliases if targets else found).append(one)
             for target in targets:
                 there = self._key(target)
-                if there == self._key(one):
+                before.setdefault(there, []).append(here)
+                if there == here:
                     # An alias that names itself means the mailbox of that name, beside its other targets.
                     found.append(one)
                 elif there not in known:
                     known.add(there)
                     line.append((target, depth + 1))
-        return found or [address]
+        return found + self._firsts(aliases, self._leading_to(found, before)) if aliases else found
+
+    def _leading_to(
+        self, found: Sequence[str], before: Mapping[tuple[str, str], Sequence[tuple[str, str]]]
+    ) -> set[tuple[str, str]]:
+        """All from which one of these is reached, themselves included."""
+        leading = {self._key(one) for one in found}
+        line = deque(leading)
+        while line:
+            for one in before.get(line.popleft(), ()):
+                if one not in leading:
+                    leading.add(one)
+                    line.append(one)
+        return leading
+
+    def _firsts(self, aliases: Sequence[str], done: set[tuple[str, str]]) -> list[str]:
+        """Of the aliases that are not done, those that no other one before them leads to."""
+        firsts: list[str] = []
+        for alias in aliases:
+            if self._key(alias) in done:
+                continue
+            firsts.append(alias)
+            line = deque([alias])
+            while line:
+                one = line.popleft()
+                if self._key(one) not in done:
+                    done.add(self._key(one))
+                    line.extend(self._targets(one))
+        return firsts
 
     def _key(self, address: str) -> tuple[str, str]:
         """The same for the same mailbox. Case is ours to ignore in our own domains only."""

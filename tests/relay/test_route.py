@@ -109,13 +109,17 @@ def test_aliases_in_a_circle_end() -> None:
 def test_aliases_that_lead_to_no_mailbox_are_answered_for() -> None:
     """Their mail was delivered into a mailbox of the alias's own name, which nobody has."""
     chain = {f"n{number}": [f"n{number + 1}@here.test"] for number in range(100)}
-    known = {"ann", "bob"}
+    known = {"ann", "bob", "cid"}
     aliases = chain | {
         "loop": ["pool@here.test"],
         "pool": ["loop@here.test"],
         "ann": ["bob@here.test"],
         "bob": ["ann@here.test"],
         "desk": ["desk@here.test", "ann@here.test"],
+        "list": ["cid@here.test", "loop@here.test"],
+        "both": ["one@here.test", "two@here.test"],
+        "one": ["cid@here.test"],
+        "two": ["cid@here.test"],
     }
     routes = Routes(domains={"here.test": Domain(BOX, users=known.__contains__, aliases=aliases)})
 
@@ -124,6 +128,8 @@ def test_aliases_that_lead_to_no_mailbox_are_answered_for() -> None:
 
     assert reached("loop") == reached("pool+x") == reached("n0") == ["refuse:5.4.6"]
     assert reached("ann") == [BOX[:12]], "whoever has a mailbox has one, whatever circle leads back to it"
+    assert reached("list") == [BOX[:12], "refuse:5.4.6"], "a circle beside a mailbox is no secret"
+    assert reached("both") == [BOX[:12]], "two ways to one mailbox are no circle"
     assert reached("desk") == [BOX[:12]] * 2, "an alias that names itself means the mailbox of its name"
 
 
