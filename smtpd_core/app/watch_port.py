@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 
 from smtpd_core.accounts.extras import ExtraMissing, needed
@@ -76,9 +77,8 @@ class _Server(HTTPServer):
         super().__init__(address, _Watcher)
 
     def server_bind(self) -> None:
-        # The standard one asks the resolver for our own name, which may take long and is of no use here.
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
+        # HTTPServer's own asks the resolver for our own name, which may take long and is of no use here.
+        TCPServer.server_bind(self)
 
     def handle_error(self, request: object, client_address: object) -> None:
         log.debug("a watcher's request failed", exc_info=True)
