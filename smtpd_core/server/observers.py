@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from smtpd_core.threads import Lock
 from smtpd_core.wire.replies import Reply
+from smtpd_core.wire.shown import shown
 
 if TYPE_CHECKING:
     from smtpd_core.server.house import House
@@ -30,8 +31,9 @@ MAX_LINES = 400
 MAX_LINE = 250
 
 
-# Control characters that could make a terminal or a reader of lines believe something else.
-_SHOWN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+def _shown(text: str) -> str:
+    """One line of strangers as a terminal may show it; a tab is no harm, and stays what it was for replay."""
+    return "\t".join(map(shown, text.split("\t")))
 
 
 class DebugLog:
@@ -71,7 +73,7 @@ class DebugLog:
             line = json.dumps({"time": round(time.time(), 3), "session": session, "kind": kind, "text": text, **more})
         else:
             mark = {"command": "C:", "reply": "S:"}.get(kind, f"-- {kind}")
-            line = "\n".join(f"{session} {mark} {part.translate(_SHOWN)}" for part in text.split("\n"))
+            line = "\n".join(f"{session} {mark} {_shown(part)}" for part in text.split("\n"))
         if self._logger is not None:
             self._logger.debug("%s", line)
             return
@@ -193,7 +195,7 @@ class Witness:
             debug.note(self.session.id, kind, text)
         if self.lines is not None:
             since = time.monotonic() - self.started
-            self.lines.extend(f"{since:8.3f} {mark} {part[:MAX_LINE].translate(_SHOWN)}" for part in text.split("\n"))
+            self.lines.extend(f"{since:8.3f} {mark} {_shown(part[:MAX_LINE])}" for part in text.split("\n"))
 
     def end(self, why: str, failed: bool) -> None:
         self.note("close", why)
