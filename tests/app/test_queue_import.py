@@ -102,15 +102,13 @@ def test_an_import_that_was_killed_is_made_again_and_brings_the_rest(tmp_path: P
 def test_a_server_that_was_killed_leaves_what_can_be_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     new.mkdir()
-    daemon = DaemonProcess(old, "--smarthost", "127.0.0.1:9")
-    daemon.start()
     letter = tmp_path / "letter.eml"
     letter.write_text("Subject: hello\n\nhello\n")
-    command = ["send", "--to", "ann@far.test", "--server", daemon.text, str(letter)]
-    assert main(command) == 0
-    assert bring(old, new) == 2
-    assert "is in use by a running server" in capsys.readouterr().err
-    daemon.kill()
+    with DaemonProcess(old, "--smarthost", "127.0.0.1:9") as daemon:
+        assert main(["send", "--to", "ann@far.test", "--server", daemon.text, str(letter)]) == 0
+        assert bring(old, new) == 2
+        assert "is in use by a running server" in capsys.readouterr().err
+        daemon.kill()
     assert brought(capsys, old, new)["imported"] == 1
 
 
