@@ -15,7 +15,7 @@ from certs import commands
 from certs.check import WARN_DAYS
 from certs.issue import AUTHORITY_DAYS, DEFAULT_DAYS, SELF_SIGNED_DAYS, USAGES
 from certs.keys import DEFAULT_KIND, KINDS
-from certs.program import WRONG, ended
+from certs.program import WRONG, ended, port
 from certs.trouble import CertificateError
 
 Option = Callable[[argparse.ArgumentParser], None]
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--name", default="", help="name of the files")
     sub = add("tlsa", commands.tlsa_record, "print the DNS record for DANE", _source)
     sub.add_argument("--host", action="append", default=[], help="the mail server (default: the certificate's names)")
-    sub.add_argument("--port", type=int, default=25)
+    sub.add_argument("--port", type=port, default=25)
     sub.add_argument(
         "--usage", dest="tlsa_usage", type=int, choices=[2, 3], default=3, help="3 this one, 2 its authority"
     )

@@ -7,12 +7,21 @@ Thread: main.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
 from typing import IO
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def port(text: str) -> int:
+    """The value of an option."""
+    number = int(text)
+    if not 0 < number < 65_536:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 1 to 65535")
+    return number
 
 
 def ended(work: Callable[[], int], *, lead: str, failed: int = FAILED) -> int:

@@ -12,7 +12,7 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from certs.program import ended
+from certs.program import ended, port
 from relay.mx import Planner
 from relay.plan import NoRoute
 from relay.relaying import Relaying
@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m relay", description="how mail is sent on")
     commands = parser.add_subparsers(dest="command", required=True)
     mx = _command(commands, "mx", "the mail servers of a domain, in the order they would be tried", "example.test")
-    mx.add_argument("domain", help="a domain, or an address literal in brackets")
+    mx.add_argument("domain", type=_domain, help="a domain, or an address literal in brackets")
     mx.add_argument("--dns-server", default="", metavar="HOST[:PORT]", help="ask this server, not the system's")
     mx.add_argument("--smarthost", default="", metavar="HOST:PORT", help="plan for a smart host instead")
-    mx.add_argument("--port", type=int, default=25, help="of the mail servers (25)")
+    mx.add_argument("--port", type=port, default=25, help="of the mail servers (25)")
     mx.add_argument("--hostname", default=platform.node() or "localhost", help="our own name among the servers")
     plan = _command(
         commands, "schedule", "when a message is tried, warned of and given up", "--retry 5m,1h --expire 2d"
@@ -124,6 +124,12 @@ def seconds(text: str) -> float:
         return float(number) * _UNITS[unit]
     except ValueError:
         raise ValueError(f"{text!r} is no duration; write 90, 30s, 5m, 2h or 5d") from None
+
+
+def _domain(text: str) -> str:
+    if not text.strip("."):
+        raise argparse.ArgumentTypeError(f"{text!r} is no domain")
+    return text
 
 
 def spoken(moment: float) -> str:

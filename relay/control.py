@@ -153,7 +153,12 @@ def ask(state: str | os.PathLike[str], order: str, ids: Sequence[str]) -> int:
 def _ask(state: str | os.PathLike[str], order: str, ids: Sequence[str]) -> int:
     with socket.socket(socket.AF_UNIX) as connection, _short_path(os.fspath(state)) as short:
         connection.settimeout(6 * PATIENCE)  # it may be behind others
-        connection.connect(short)
+        try:
+            connection.connect(short)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.path.join(state, NAME)) from None
         connection.sendall(json.dumps({"order": order, "ids": list(ids)}).encode() + b"\n")
         answer = json.loads(_read(connection) or b'{"error": "the server hung up"}')
     if "error" in answer:

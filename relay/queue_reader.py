@@ -29,8 +29,10 @@ Unreadable = sqlite3.Error
 
 def open_to_read(path: str) -> sqlite3.Connection:
     """A connection that never writes. Raises FileNotFoundError, or sqlite3.Error where it is none of this program's."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"no queue here: {path} does not exist")
+    try:
+        os.stat(path)  # SQLite says but that it can't be opened
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no queue here: {path} does not exist") from None
     db = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]

@@ -39,6 +39,8 @@ class RetryPolicy:
             raise ValueError("a retry schedule needs at least one wait, and every wait more than 0 seconds")
         if not 0 < self.expire < INFINITY:
             raise ValueError("expire must be more than 0 seconds")
+        if not 0 <= self.delay_warning < INFINITY:
+            raise ValueError("delay_warning must be some seconds, or 0 for never")
         if not 0 <= self.jitter <= 1:
             raise ValueError("jitter is a part of the wait, from 0 to 1")
 

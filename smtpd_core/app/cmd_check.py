@@ -14,10 +14,11 @@ from smtpd_core.app.routing import Routing
 from smtpd_core.app.sanity import faults, warnings
 from smtpd_core.app.settings import Settings
 from smtpd_core.app.terminal import show_pairs
+from smtpd_core.app.values import path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="F", help="the configuration")
+    parser.add_argument("--config", type=path, required=True, metavar="F", help="the configuration")
     parser.add_argument("--json", action="store_true", help="faults, warnings and plan as JSON")
 
 

@@ -15,13 +15,16 @@ from smtpd_core.app.load import load
 from smtpd_core.app.relaying import relaying_of
 from smtpd_core.app.routing import Routing
 from smtpd_core.app.settings import Relay, Settings
+from smtpd_core.app.values import path
 from smtpd_core.app.ways import fold
 from smtpd_core.wire.shown import shown
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("domain", metavar="DOMAIN", help="a domain, or an address")
-    parser.add_argument("--config", metavar="F", help="a configuration; without one, a relay with its defaults")
+    parser.add_argument(
+        "--config", type=path, metavar="F", help="a configuration; without one, a relay with its defaults"
+    )
     parser.add_argument("--dns-server", metavar="A", default="", help="ask this name server, HOST or HOST:PORT")
     parser.add_argument("--json", action="store_true", help="as JSON")
 

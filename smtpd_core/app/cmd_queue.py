@@ -29,7 +29,7 @@ from smtpd_core.app.cmd_queue_import import bring
 from smtpd_core.app.load import load
 from smtpd_core.app.settings import Settings
 from smtpd_core.app.terminal import progress, show_table
-from smtpd_core.app.values import duration
+from smtpd_core.app.values import duration, path
 from smtpd_core.wire.envelope import Envelope
 from smtpd_core.wire.shown import shown
 
@@ -79,8 +79,8 @@ def _verb(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--config", metavar="F", help="the server's configuration")
-    where.add_argument("--state", metavar="DIR", help="the server's state directory")
+    where.add_argument("--config", type=path, metavar="F", help="the server's configuration")
+    where.add_argument("--state", type=path, metavar="DIR", help="the server's state directory")
     if name != "cat":
         parser.add_argument("--json", action="store_true", help="as JSON, one object a line")
     if ids == "one":

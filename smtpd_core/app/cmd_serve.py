@@ -30,6 +30,7 @@ from smtpd_core.app.sanity import LOOPBACK, warnings
 from smtpd_core.app.settings import EMBEDDED, Limits, Listener, Settings
 from smtpd_core.app.several import Several
 from smtpd_core.app.streams import say
+from smtpd_core.app.values import path
 from smtpd_core.net.notify import Supervisor
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,11 @@ _CERTIFICATES = 30.0  # seconds between looks at the certificates' files
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="F", help="a configuration; without one, the embedded defaults")
+    parser.add_argument("--config", type=path, metavar="F", help="a configuration; without one, the embedded defaults")
     parser.add_argument(
         "--listen", action="append", default=[], metavar="HOST:PORT", help="where to listen instead; may be given again"
     )
-    parser.add_argument("--state", metavar="DIR", help="the directory of spool, queue and mail")
+    parser.add_argument("--state", type=path, metavar="DIR", help="the directory of spool, queue and mail")
     parser.add_argument("--hostname", metavar="N", help="our name in the banner and to other servers")
     parser.add_argument("--smarthost", metavar="H:P", help="send all mail that is not ours on to this server")
     parser.add_argument(

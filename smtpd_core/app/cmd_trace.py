@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from smtpd_core.app.load import load
 from smtpd_core.app.logs import own_words
+from smtpd_core.app.values import path
 from smtpd_core.wire.shown import shown
 
 _ID = re.compile(r"(?:([smd])-)?([0-9A-Za-z]+(?:-[0-9A-Za-z]+)*)\Z")
@@ -45,9 +46,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help='one JSON object a line; of a text log {"line": ...}')
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--log", metavar="F", action="append", help="the log; - or nothing is standard input; may be given again"
+        "--log",
+        type=path,
+        metavar="F",
+        action="append",
+        help="the log, may be given again; - or none is standard input",
     )
-    where.add_argument("--config", metavar="C", help="a configuration with [log] file")
+    where.add_argument("--config", type=path, metavar="C", help="a configuration with [log] file")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -57,6 +62,9 @@ def run(options: argparse.Namespace) -> int:
     match = _ID.match(options.id)
     if match is None:
         print(f"trace: {options.id!r} is no id", file=sys.stderr)
+        return 2
+    if not options.log and not options.config and sys.stdin.isatty():
+        print("trace: which log? Give --log F or --config C, or the log on standard input", file=sys.stderr)
         return 2
     with ExitStack() as files:
         logs = [files.enter_context(_opened(path)) for path in paths]

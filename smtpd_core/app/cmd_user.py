@@ -20,6 +20,7 @@ from smtpd_core.accounts.store import AccountStore
 from smtpd_core.app.cmd_user_import import bring_in
 from smtpd_core.app.load import BadSettings, load
 from smtpd_core.app.stores import choices_of
+from smtpd_core.app.values import path
 from smtpd_core.wire.sasl.mechanisms import MECHANISMS
 from smtpd_core.wire.shown import shown
 
@@ -30,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "name", nargs="?", default="", metavar="NAME", help="check without it looks the store over, import takes all"
     )
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--config", metavar="F", help="a configuration with [accounts] store")
+    where.add_argument("--config", type=path, metavar="F", help="a configuration with [accounts] store")
     where.add_argument(
         "--store", metavar="URL", help="file:users.toml, sqlite:users.db, postgresql://...?password_file=PATH"
     )

@@ -48,6 +48,13 @@ def reading(one: Field[Any], kind: type) -> Callable[[object], Any]:
     return _BY_UNIT.get(one.metadata["unit"]) or _PLAIN[kind]
 
 
+def path(text: str) -> str:
+    """A file's or a directory's name; "" is what a shell makes of a variable that is not set."""
+    if not text:
+        raise ValueError("a path is due")
+    return text
+
+
 def duration(value: object) -> float:
     """Seconds of 30, "30s", "5m", "2h" or "5d"."""
     expected = 'expected seconds or a duration like "30s", "5m", "2h" or "5d"'

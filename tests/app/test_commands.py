@@ -218,3 +218,26 @@ def test_with_json_all_that_is_said_is_json(call: str, place: Path, capsys: pyte
         json.loads(said)
     except ValueError:
         assert all(isinstance(json.loads(line), dict) for line in said.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("smtpd_core serve --config ''", "--config"),
+        ("smtpd_core check --config ''", "--config"),
+        ("smtpd_core queue delete --all --state ''", "--state"),
+        ("smtpd_core user list --config ''", "--config"),
+        ("smtpd_core trace --log '' AAAAAAAAAAAAAAA", "--log"),
+        ("relay mx --port 99999 far.test", "99999"),
+        ("relay mx --port -1 far.test", "-1"),
+        ("relay mx ''", "domain"),
+        ("relay schedule --delay-warning nan", "delay_warning"),
+        ("relay schedule --delay-warning=-1", "delay_warning"),
+        ("certs tlsa --port 0 chain.pem", "--port"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(line: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty path was none given, so that "$UNSET" served the defaults, or emptied the queue of the default state."""
+    assert called(shlex.split(line)) == 2
+    said = capsys.readouterr()
+    assert named in said.err and said.out == ""

@@ -16,6 +16,7 @@ import pytest
 from smtpd_core.app.cli import main
 from smtpd_core.app.logs import FORMS
 from tests.app.daemon import ROOT, DaemonProcess
+from tests.app.terminals import OnTerminal
 
 LOG = """\
 2026-01-01T00:00:00.000Z INFO app.cmd_serve serving, process 1
@@ -261,3 +262,10 @@ def test_a_plan_commands_no_terminal(command: list[str]) -> None:
 def test_mx_without_an_answer_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mx", "--dns-server", "127.0.0.1:1", "far.test"]) == 1
     assert "no way:" in capsys.readouterr().err
+
+
+def test_trace_at_a_terminal_asks_for_a_log() -> None:
+    """It waited for one to be typed, without a word."""
+    with OnTerminal([sys.executable, "-m", "smtpd_core", "trace", "AAAAAAAAAAAAAAA"]) as program:
+        assert "which log?" in program.read_until(lambda text: text.endswith("\n"))
+        assert program.process.wait(60) == 2

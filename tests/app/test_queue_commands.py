@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -210,3 +212,15 @@ def test_a_filter_that_means_nothing_changes_nothing(
     assert f"argument {words[0]}: " in capsys.readouterr().err
     assert queue(state, "list") == 0
     assert capsys.readouterr().out.endswith("2 messages\n")
+
+
+@pytest.mark.parametrize("order", ["list", "hold --all", "hold M1", "check"])
+def test_a_state_directory_that_can_not_be_entered_is_not_said_to_be_empty(
+    order: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of another user's was said to hold no queue."""
+    state = tmp_path / "state"
+    state.symlink_to(state)
+    assert main(["queue", *order.split(), "--state", str(state)]) == 1
+    said = capsys.readouterr().err
+    assert os.strerror(errno.ELOOP) in said and str(state) in said
