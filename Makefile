@@ -38,14 +38,14 @@ types: $(VENV)/.test  ## types, strictly
 BENCH := --workloads "$(WORKLOADS)" --peers "$(PEERS)" --interpreters "$(INTERPRETERS)" $(ARGS)
 
 bench: $(VENV)/.test  ## compare with peers (WORKLOADS=W1,W3 PEERS=aiosmtpd RUNS=5 INTERPRETERS=/path/bin/python3.14t)
-	$(BIN)/python -m tests.bench.run --install --runs $(or $(RUNS),5) --out $(or $(OUT),docs/bench) $(BENCH)
+	$(BIN)/python -m tests.bench.run --install --runs $(or $(RUNS),5) --out "$(or $(OUT),docs/bench)" $(BENCH)
 
 bench-quick: $(VENV)/.test  ## a look at it in under two minutes; writes nothing
 	$(BIN)/python -m tests.bench.run --quick $(BENCH)
 
 bench-flat: $(VENV)/.test  ## what a message costs as connections, size, recipients and the queue grow
 	$(BIN)/python -m tests.bench.install
-	$(BIN)/python -m tests.bench.flat --out $(or $(OUT),docs/bench) $(ARGS)
+	$(BIN)/python -m tests.bench.flat --out "$(or $(OUT),docs/bench)" $(ARGS)
 
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .[bench]

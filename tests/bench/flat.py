@@ -19,9 +19,11 @@ from tests.bench.growth import costs, filled
 from tests.bench.lines import Plot, Points, curves
 from tests.bench.rates import drive, scratch, serving
 from tests.bench.report import machine
+from tests.bench.running import interruptible
 from tests.bench.scale import crowd
 from tests.bench.targets import TARGETS, Target
 from tests.bench.terms import Terms
+from tests.bench.words import positive
 
 MIB = 1 << 20
 SINK, STORE = (next(one for one in TARGETS if one.name == name) for name in ("smtpd_core", "smtpd_core durable"))
@@ -114,8 +116,8 @@ CURVES: dict[str, Callable[[Terms], Mapping[str, Points]]] = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.flat", description=__doc__.splitlines()[0])
     parser.add_argument("which", nargs="*", help=f"of {', '.join(CURVES)}; default all")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of load at each point")
-    parser.add_argument("--scale", type=float, default=1.0, help="below 1: fewer messages, a shorter queue")
+    parser.add_argument("--seconds", type=positive(float), default=2.0, help="of load at each point")
+    parser.add_argument("--scale", type=positive(float), default=1.0, help="below 1: fewer messages, a shorter queue")
     parser.add_argument("--out", type=Path, help="folder for flat.json and the plots")
     chosen = parser.parse_args()
     if unknown := set(chosen.which) - set(CURVES):
@@ -123,10 +125,14 @@ def main() -> int:
     room_for_connections(20_000)
     terms = Terms(chosen.seconds, chosen.scale)
     where = f"{machine()}, {time.strftime('%Y-%m-%d')}"
+    if terms.scale < 1:
+        where += f", at {terms.scale:g} of the full scale"
     print(where)
     found: dict[str, object] = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "scale": terms.scale}
     for name in chosen.which or CURVES:
-        plot, lines = PLOTS[name], CURVES[name](terms)
+        plot = PLOTS[name]
+        with interruptible():
+            lines = CURVES[name](terms)
         print(f"\n{plot.title} ({plot.up})", flush=True)
         for line, points in lines.items():
             print(f"  {line:24}" + "".join(f"{plot.names[x]:>10}:{y:8.3g}" for x, y in points), flush=True)

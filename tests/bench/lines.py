@@ -49,8 +49,8 @@ def curves(plot: Plot, lines: Mapping[str, Points], machine: str) -> str:
     for x, name in plot.names.items():
         parts.append(f'<path d="M{x_at(x):.1f} {TOP}V{TOP + HEIGHT}" stroke="{GRID}"/>')
         parts.append(text(x_at(x), TOP + HEIGHT + 18, name, middle=True, colour=FAINT))
-    parts.append(text(LEFT + WIDTH / 2, TOP + HEIGHT + 42, plot.across, middle=True))
-    parts.append(text(LEFT, TOP - 12, plot.up))
+    parts.append(text(LEFT + WIDTH / 2, TOP + HEIGHT + 42, f"{plot.across} (logarithmic)", middle=True))
+    parts.append(text(LEFT, TOP - 12, plot.up + " (logarithmic)" * plot.grows))
     for colour, points in zip(COLOURS, lines.values(), strict=False):
         path = "L".join(f"{x_at(x):.1f} {y_at(y):.1f}" for x, y in points)
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')

@@ -1,8 +1,9 @@
 """This server under measurement: `python -m tests.bench.ours PORT FOLDER [--durable|--keep|--hook-ms N] [--threads N]`.
 
-As a sink it has a hook that counts messages and forgets them (--hook-ms makes it block); --keep writes each to a file,
-unsynced, to show what arrived; --durable keeps them in a queue on disk that nothing leaves, so that what is measured is
-accepting. All limits, checks and logging are as they come. At its end a sink writes what it counted to FOLDER/counted.
+As a sink it has a hook that counts messages and forgets them (--hook-ms makes it block); --keep writes each and its
+recipients to files, unsynced, to show what arrived; --durable keeps them in a queue on disk that nothing leaves, so
+that what is measured is accepting. All limits, checks and logging are as they come. At its end a sink writes what it
+counted to FOLDER/counted.
 """
 
 import argparse
@@ -72,6 +73,7 @@ class Counting:
         self.sizes.append(message.size)
         assert self.kept
         message.save(self.kept / f"{message.id}.eml")
+        (self.kept / f"{message.id}.to").write_text("\n".join(message.addresses))
 
     def wait(self, session: Session, message: Message) -> None:
         self.sizes.append(message.size)

@@ -27,7 +27,7 @@ from smtpd_core.wire.envelope import Envelope
 from tests.bench.rates import scratch
 from tests.bench.running import Running, free_port
 from tests.bench.stores import PATH, postfix
-from tests.bench.targets import Target, smtp_sink
+from tests.bench.targets import NotInstalled, Target, smtp_sink
 from tests.bench.terms import Sample, Terms, Workload
 
 CONNECTIONS = 20
@@ -68,7 +68,7 @@ def postfixs(count: int, size: int, folder: Path, port: int) -> tuple[float, flo
     smtp_port = free_port()
     command = postfix(smtp_port, folder)
     if command is None:
-        raise FileNotFoundError("Postfix")
+        raise NotInstalled("Postfix")
     program = command[0]
     config = folder / "config"
     main = config / "main.cf"
@@ -113,7 +113,7 @@ def deliver(target: Target, workload: Workload, terms: Terms) -> Sample:
     side = {"smtpd_core": ours, "Postfix": postfixs}[target.name]
     sink_command = smtp_sink(port := free_port(), Path())
     if sink_command is None:
-        raise FileNotFoundError("smtp-sink")
+        raise NotInstalled("smtp-sink")
     with scratch() as folder, scratch() as other, Running(sink_command, port, other):
         took, cpu = side(count, SIZE, folder, port)
     return {"rate": count / took, "cpu": cpu * 1000 / count}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-LABEL, WIDTH, ROW, FIGURE = 200, 400, 18, 250
+LABEL, WIDTH, ROW, FIGURE = 200, 400, 18, 400
 OWN, PEER, INK, FAINT = "#1f6f8b", "#b9c4cc", "#1c2226", "#66727a"
 
 

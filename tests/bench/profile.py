@@ -19,9 +19,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.bench.rates import generator, rate, scratch, serving
-from tests.bench.running import Running
+from tests.bench.running import Running, interruptible
 from tests.bench.targets import TARGETS
 from tests.bench.terms import Terms, Workload
+from tests.bench.words import positive, split
 from tests.bench.workloads import WORKLOADS
 
 LINES = 30
@@ -111,14 +112,18 @@ def look(workload: Workload, seconds: float, by_symbol: bool) -> list[str]:
 def main() -> int:
     rated = {one.name: one for one in WORKLOADS if one.measure is rate}
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__.splitlines()[0])
-    parser.add_argument("workloads", nargs="+", choices=rated, metavar="WORKLOAD", help=", ".join(rated))
-    parser.add_argument("--seconds", type=float, default=5.0, help="of sampling")
+    parser.add_argument("workloads", nargs="+", type=split, metavar="WORKLOAD", help=", ".join(rated))
+    parser.add_argument("--seconds", type=positive(float), default=5.0, help="of sampling")
     parser.add_argument("--perf", action="store_true", help="by symbol of the interpreter and the kernel")
     parser.add_argument("--out", type=Path, help="a folder for what is seen: a file for each workload")
     chosen = parser.parse_args()
-    for name in chosen.workloads:
+    names = [name for several in chosen.workloads for name in several]
+    if unknown := set(names) - set(rated):
+        parser.error(f"no workload {', '.join(sorted(unknown))} to look at; there are {', '.join(rated)}")
+    for name in names:
         workload = rated[name]
-        lines = [f"{name}: {workload.what}", *look(workload, chosen.seconds, chosen.perf)]
+        with interruptible():
+            lines = [f"{name}: {workload.what}", *look(workload, chosen.seconds, chosen.perf)]
         print("\n".join(lines))
         if chosen.out:
             chosen.out.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from certs.issue import ensure_self_signed
 from tests.bench import install, stored
 from tests.bench.running import Running, free_port, pinned, processors
-from tests.bench.targets import KEEPING, Target
+from tests.bench.targets import KEEPING, NotInstalled, Target
 from tests.bench.terms import Sample, Terms, Workload
 
 # From this share of its processor on the generator may be what limits the rate.
@@ -39,11 +39,11 @@ def scratch() -> Iterator[Path]:
 
 @contextmanager
 def serving(target: Target, folder: Path, terms: Terms) -> Iterator[Running]:
-    """Raises FileNotFoundError where the peer is not installed, RuntimeError where it does not serve."""
+    """Raises NotInstalled where the peer is not installed, RuntimeError where it does not serve."""
     port = free_port()
     command = target.command(port, folder)
     if command is None:
-        raise FileNotFoundError(target.name)
+        raise NotInstalled(target.name)
     with Running(command, port, folder, processors()[0] if terms.is_pinned else None) as running:
         yield running
 
@@ -92,7 +92,10 @@ def hold_to_its_word(target: Target, folder: Path, promised: int, workload: Work
     size, dots = int(workload.options.get("size", 1024)), bool(workload.options.get("dots"))
     if target.stored:
         stored.compare(target.stored(folder), promised, size, dots)
-    elif (counted := folder / "counted").exists():
+    elif target.counts:
+        counted = folder / "counted"
+        if not counted.exists():
+            raise stored.Miscounted("it ended without a word of what it was given")
         messages, octets = json.loads(counted.read_text())
         wanted = len(stored.content(size, dots))
         if (messages, octets) != (promised, promised * wanted):
@@ -100,9 +103,13 @@ def hold_to_its_word(target: Target, folder: Path, promised: int, workload: Work
 
 
 def show_what_arrives(workload: Workload, terms: Terms) -> None:
-    """A few messages of the workload, two a session, written down by our sink and compared octet for octet."""
+    """A few messages of the workload, two a session, written down by our sink and compared: octets and recipients."""
     few = {**workload.options, "messages": 2 * int(workload.options.get("sessions", 20))}
     with scratch() as folder:
         with serving(KEEPING, folder, terms) as running:
             load = drive(running, KEEPING, few, terms)
         hold_to_its_word(KEEPING, folder, int(load["messages"]), replace(workload, options=few))
+        wanted = [f"user{n}@bench.test" for n in range(int(few.get("recipients", 1)))]
+        for path in (folder / "kept").glob("*.to"):
+            if (found := path.read_text().split()) != wanted:
+                raise stored.Miscounted(f"a message came for {len(found)} recipients, not for {len(wanted)}")

@@ -6,7 +6,6 @@ A goal without its peer in the run is not measured, never met.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sqlite3
 import ssl
@@ -18,6 +17,7 @@ from typing import Any
 
 from tests.bench.plot import bars
 from tests.bench.rates import BOTTLENECK
+from tests.bench.running import processors, usable_processors
 from tests.bench.targets import Target
 from tests.bench.terms import FIGURES, Sample, Terms, Workload
 
@@ -30,6 +30,7 @@ class Found:
     runs: int
     medians: dict[str, Sample] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # runs behind each median
 
     @property
     def own(self) -> Sample | None:
@@ -50,7 +51,8 @@ def machine() -> str:
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} processors, {platform.system()} {platform.release()}"
+    count = len(usable_processors())
+    return f"{model}, {count} processor{'s' * (count > 1)}, {platform.system()} {platform.release()}"
 
 
 def versions(targets: Sequence[Target], names: set[str]) -> dict[str, str]:
@@ -76,6 +78,8 @@ def show(found: Found) -> None:
             line += _ratios(found.own, sample)
         if sample.get("generator", 0.0) >= BOTTLENECK:
             line += "  [the load generator may be the limit]"
+        if found.counts[name] < found.runs:
+            line += f"  [of {found.counts[name]} only]"
         print(f"  {name:28}{line}  {'; '.join(goals.pop(name, []))}".rstrip())
     for name, why in found.missing.items():
         print(f"  {name:28}  not measured: {why}  {'; '.join(goals.pop(name, []))}".rstrip())
@@ -102,14 +106,16 @@ def summary(all_found: Sequence[Found]) -> dict[str, int]:
     return counts
 
 
-def document(all_found: Sequence[Found], targets: Sequence[Target], terms: Terms) -> dict[str, Any]:
+def document(all_found: Sequence[Found], targets: Sequence[Target], terms: Terms, load: float) -> dict[str, Any]:
+    """`load` is how many processes wanted a processor before the run began."""
     names = {name for found in all_found for name in found.medians}
     return {
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
+        "load_before": round(load, 2),
         "seconds": terms.seconds,
         "scale": terms.scale,
-        "pinned": terms.is_pinned,
+        "pinned": terms.is_pinned and processors()[0] is not None,
         "versions": versions(targets, names),
         "workloads": {found.workload.name: _one(found) for found in all_found},
     }
@@ -118,8 +124,10 @@ def document(all_found: Sequence[Found], targets: Sequence[Target], terms: Terms
 def _one(found: Found) -> dict[str, Any]:
     return {
         "what": found.workload.what,
+        "date": time.strftime("%Y-%m-%d"),
         "unit": found.workload.unit,
         "runs": found.runs,
+        "fewer_runs": {name: count for name, count in found.counts.items() if count < found.runs},
         "medians": {name: {key: round(value, 4) for key, value in one.items()} for name, one in found.medians.items()},
         "generator_was_the_limit": [
             name for name, one in found.medians.items() if one.get("generator", 0.0) >= BOTTLENECK
@@ -139,7 +147,8 @@ def together(folder: Path, results: dict[str, Any], order: Sequence[str]) -> dic
         return results
     if any(earlier[one] != results[one] for one in ("machine", "seconds", "scale", "pinned")):
         raise SystemExit(f"{folder}/results.json is of another machine or of other terms: nothing can be added to it")
-    workloads = {**earlier["workloads"], **results["workloads"]}
+    dated = {name: {"date": earlier["date"], "fewer_runs": {}, **one} for name, one in earlier["workloads"].items()}
+    workloads = {**dated, **results["workloads"]}
     return {
         **results,
         "versions": {**earlier["versions"], **results["versions"]},
@@ -164,12 +173,11 @@ def page(results: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(("target", "version"), sorted(results["versions"].items()))
     for name, found in results["workloads"].items():
         yield f"\n## {name}: {found['what']}\n"
-        yield f"Medians of {found['runs']} run{'s' * (found['runs'] > 1)}.\n"
+        yield f"Medians of {found['runs']} run{'s' * (found['runs'] > 1)}, {found['date']}.\n"
         columns = [one for one in FIGURES if any(one in sample for sample in found["medians"].values())]
         heads = [FIGURES[one].replace("msg/s", found["unit"]) for one in columns]
-        limit = found["generator_was_the_limit"]
         rows = [
-            (target + " (the load generator may be the limit)" * (target in limit), *(_figure(one[c]) for c in columns))
+            (target + _reservations(found, target), *(_figure(one[c]) for c in columns))
             for target, one in found["medians"].items()
         ]
         rows += [(target, f"not measured: {why}") for target, why in found["not_measured"].items()]
@@ -177,6 +185,11 @@ def page(results: Mapping[str, Any]) -> Iterator[str]:
         if found["goals"]:
             yield ""
             yield from _table(("against", "target", "verdict"), [tuple(one.values()) for one in found["goals"]])
+
+
+def _reservations(found: Mapping[str, Any], target: str) -> str:
+    limit = " (the load generator may be the limit)" * (target in found["generator_was_the_limit"])
+    return limit + (f" (of {found['fewer_runs'][target]} only)" if target in found["fewer_runs"] else "")
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -12,18 +12,25 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TICK = os.sysconf("SC_CLK_TCK")
 # How long after the load a tree may still use its processor for it (intake behind a promise, a queue manager).
 QUIET_WITHIN = 3.0
+# How long its children may take to end after it.
+END_WITHIN = 5.0
+
+
+def usable_processors() -> list[int]:
+    return sorted(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 
 
 def processors() -> tuple[int | None, int | None]:
     """One for the server, one for the load; (None, None) where there is only one."""
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    usable = usable_processors()
     return (usable[0], usable[1]) if len(usable) > 1 and shutil.which("taskset") else (None, None)
 
 
@@ -34,6 +41,20 @@ def pinned(words: Sequence[str], processor: int | None) -> list[str]:
 def surroundings() -> dict[str, str]:
     """This repository is what another interpreter imports, whatever is installed there."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Told to end, by SIGTERM or from the keyboard, the bench ends the servers and removes their folders first."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: its servers are ended, and their folders removed") from None
 
 
 def free_port() -> int:
@@ -58,7 +79,11 @@ class Running:
         self.process = subprocess.Popen(
             pinned(command, processor), stdout=self.log, stderr=self.log, cwd=ROOT, env=surroundings()
         )
-        self._await_banner()
+        try:
+            self._await_banner()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _await_banner(self) -> None:
         until = time.monotonic() + 20
@@ -71,7 +96,6 @@ class Running:
                         return
             except OSError:
                 time.sleep(0.02)
-        self.__exit__()
         said = (self.folder / "log").read_text(errors="replace").strip().splitlines()
         raise RuntimeError(f"does not serve: {said[-1] if said else 'it says nothing'}")
 
@@ -111,16 +135,19 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        for pid in family[1:]:
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
+        _signal(family[1:], signal.SIGTERM)
         # Not our children, so they can't be waited for; one that still writes would make its folder anew.
-        until = time.monotonic() + 5
+        until = time.monotonic() + END_WITHIN
         while any(map(_is_running, family[1:])) and time.monotonic() < until:
             time.sleep(0.01)
+        _signal(filter(_is_running, family[1:]), signal.SIGKILL)
         self.log.close()
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def tree(root: int) -> list[int]:

@@ -1,7 +1,8 @@
 """Mail systems as peers: Postfix, OpenSMTPD and Exim, each with its configuration and queue in the scratch folder.
 
-All three sync before their 250, keep every message in their queue and deliver none, so that the queue can be held
-against what was accepted. They log each message, as they always do.
+All three keep every message in their queue and deliver none, so that the queue can be held against what was accepted.
+Postfix and Exim sync before their 250; OpenSMTPD, as it comes, moves the message into its queue without a sync. They
+log each message, as they always do.
 Not here: reading what they stored (stored.py).
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +42,8 @@ class Goal:
             return "not measured"
         found = own[self.figure] / (peer[self.figure] or 1e-9) if self.peer and peer else own[self.figure]
         good = found >= self.at_least if self.at_least is not None else found <= (self.at_most or 0.0)
-        return f"{'met' if good else 'missed'} ({found:.2f})"
+        worse = math.floor if self.at_least is not None else math.ceil  # so that what missed does not look as if it met
+        return f"{'met' if good else 'missed'} ({worse(round(found * 100, 6)) / 100:.2f})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""aiosmtpd as a peer: a sink, or with --durable a store that writes each message to a file and syncs it."""
+"""aiosmtpd as a peer: a sink, or with --durable a store that writes each message to a file and syncs it.
+
+It is told its name: without one it looks its own up for every connection.
+"""
 
 import asyncio
 import itertools
@@ -32,7 +35,7 @@ async def main(port: int, folder: Path, durable: bool) -> None:
         kept.mkdir()
     peer = Peer(kept)
     server = await asyncio.get_running_loop().create_server(
-        lambda: SMTP(peer, tls_context=context, data_size_limit=2**31), "127.0.0.1", port
+        lambda: SMTP(peer, hostname="bench.test", tls_context=context, data_size_limit=2**31), "127.0.0.1", port
     )
     async with server:
         await server.serve_forever()
