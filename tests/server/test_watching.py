@@ -27,6 +27,16 @@ def test_a_debug_log_that_can_not_be_written_costs_no_session(caplog):
     assert len(told) == 1 and "No space left" in told[0]
 
 
+def test_a_command_is_one_line_of_the_debug_log_whatever_is_in_it(tmp_path):
+    """Marks that some readers take for the end of a line made several commands of one."""
+    path = tmp_path / "dialogue.log"
+    with serve(debug_log=str(path)) as server, talking(server) as line:
+        line.ask("NOOP a\u2028QUIT\u2029b")
+        line.ask("QUIT")
+    said = [one.partition(" C: ")[2] for one in path.read_text().split("\n") if " C: " in one]
+    assert said[-2:] == [r"NOOP a\u2028QUIT\u2029b", "QUIT"]
+
+
 def test_a_debug_log_is_opened_again_where_it_was_moved_away(tmp_path):
     path, moved = tmp_path / "dialogue", tmp_path / "dialogue.1"
     with serve(debug_log=path) as server, talking(server) as line:
