@@ -46,6 +46,8 @@ class Signals:
     def end_at_once() -> None:
         for number in END:
             signal.signal(number, signal.SIG_DFL)
+        # Nothing is reloaded any more; the interpreter gives what it handles its default back before it ends.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _note(number: int, frame: object) -> None:

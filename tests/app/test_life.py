@@ -587,3 +587,18 @@ def test_a_start_on_a_full_disk_names_the_state_directory(tmp_path: Path, proces
         assert f"state: {state}: No space left on device" in done.stderr and "Traceback" not in done.stderr
     finally:
         subprocess.run(["umount", "-l", state], check=True)
+
+
+def test_hup_while_it_ends_does_not_end_it_otherwise() -> None:
+    """The last milliseconds of a stop, when the interpreter has let go of its signals, ended with HUP and not with 0."""
+    script = """
+import os, subprocess, sys
+from smtpd_core.app.life import Signals
+signals = Signals()
+signals.end_at_once()
+nowhere = subprocess.DEVNULL
+subprocess.Popen(["sh", "-c", "while kill -HUP %d; do :; done" % os.getpid()], stdout=nowhere, stderr=nowhere)
+print("ends", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ends\n")
