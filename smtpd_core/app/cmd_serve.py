@@ -21,7 +21,7 @@ from smtpd_core.app import core_dumps
 from smtpd_core.app.build import Daemon, complete
 from smtpd_core.app.cmd_check import refuse
 from smtpd_core.app.first_mail import how_to_send
-from smtpd_core.app.life import Signals, drop_privileges, pid_file, prepare_state, room_for_connections
+from smtpd_core.app.life import Signals, drop_privileges, hand_over, pid_file, prepare_state, room_for_connections
 from smtpd_core.app.load import BadSettings, from_table, load
 from smtpd_core.app.logs import Logbook
 from smtpd_core.app.recovery import recovery
@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
         daemon = Daemon(settings, options.fault)
         daemon.bind()
         with pid_file(settings.pid_file):
+            hand_over((one.path for one in daemon.listeners if one.path), settings)
             drop_privileges(settings)
             if not settings.core_dumps:
                 core_dumps.forbid()

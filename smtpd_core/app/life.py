@@ -11,7 +11,7 @@ import grp
 import os
 import pwd
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -130,6 +130,13 @@ def ids_of(settings: Settings) -> tuple[int, int]:
         return user.pw_uid, grp.getgrnam(settings.group).gr_gid
     except KeyError:
         raise ValueError(f"group: there is no group {settings.group!r}") from None
+
+
+def hand_over(paths: Iterable[str], settings: Settings) -> None:
+    """Sockets that root made become the user's and the group's, who may connect as far as the umask lets them."""
+    if settings.user and os.geteuid() == 0:
+        for path in paths:
+            os.chown(path, *ids_of(settings), follow_symlinks=False)
 
 
 def drop_privileges(settings: Settings) -> None:

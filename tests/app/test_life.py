@@ -474,6 +474,7 @@ def test_a_unix_socket_that_can_not_be_removed_holds_up_no_stop(open_folder: Pat
     config.write_text('user = "nobody"\n' + config.read_text() + listener)
     for _ in range(2):  # what is left is replaced
         with daemon:
+            assert path.stat().st_uid == pwd.getpwnam("nobody").pw_uid, "its own user may connect"
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(path))
                 assert client.recv(100).startswith(b"220 ")
@@ -590,14 +591,15 @@ def test_a_start_on_a_full_disk_names_the_state_directory(tmp_path: Path, proces
 
 
 def test_hup_while_it_ends_does_not_end_it_otherwise() -> None:
-    """The last milliseconds of a stop, when the interpreter has let go of its signals, ended with HUP and not with 0."""
+    """In the last moments of a stop, when the interpreter has let go of its signals, it ended with HUP."""
     script = """
 import os, subprocess, sys
 from smtpd_core.app.life import Signals
 signals = Signals()
 signals.end_at_once()
 nowhere = subprocess.DEVNULL
-subprocess.Popen(["sh", "-c", "while kill -HUP %d; do :; done" % os.getpid()], stdout=nowhere, stderr=nowhere)
+again = "while kill -HUP %d; do :; done" % os.getpid()
+subprocess.Popen(["sh", "-c", again], stdout=nowhere, stderr=nowhere)
 print("ends", flush=True)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
