@@ -39,6 +39,11 @@ class ImportLedger:
                 return file.read().split()
         except FileNotFoundError:
             return []
+        except ValueError:
+            raise ValueError(
+                f"{self._path(name)} is damaged, so it can't be told what was imported before; put it back from a copy,"
+                " or remove it where no place that was imported from will be again"
+            ) from None
 
     def promise(self, name: str, ids: Iterable[str]) -> None:
         """The segment and its bodies are synced where they lie; on return they count as brought in."""

@@ -15,15 +15,17 @@ Not here: where they come from (remains), what is known already (import_ledger).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from relay import segment
 from relay.disk import Disk
+from relay.foreign import body_fault
 from relay.import_ledger import ImportLedger
-from relay.mail import Message
+from relay.mail import Body, Message
 from relay.other_disk import link
 from relay.segment_writing import SegmentWriting
 from relay.spool_files import body_path, segment_path
+from relay.spool_remains import spool_remains
 from smtpd_core.draft import new_id
 
 # A segment is handed over when it holds so much: an import that is stopped has not much to do again, and the server has
@@ -61,16 +63,25 @@ class Importing:
         self._lock = lock
         self._name, self._ids, self._size = "", list[str](), 0
         self._segment: SegmentWriting | None = None
+        self._spooled = frozenset[str]()
         try:
             self._ledger = ImportLedger(os.path.dirname(self._spool), self._disk)
             self._finish_the_last()
+            self._spooled = frozenset(self._in_the_spool())
         except BaseException:
             self.close()
             raise
 
+    def _in_the_spool(self) -> Iterator[str]:
+        """What no queue has yet: a place that was brought away may be brought back."""
+        try:
+            yield from (one.id for one in spool_remains(self._spool, lambda key: 0) if isinstance(one, Message))
+        except FileNotFoundError:
+            pass  # a running server's intake was quicker, and the queue is asked too
+
     def has(self, id: str) -> bool:
-        """Whether the message was brought in before."""
-        return id in self._ledger
+        """Whether the message was brought in before, or lay in the spool when this began."""
+        return id in self._ledger or id in self._spooled
 
     def take(self, message: Message) -> bool:
         """False where it can't be a record: its envelope is too long."""
@@ -85,18 +96,20 @@ class Importing:
             self._name = new_id()
             self._segment = SegmentWriting(self._room, self._name, self._lock, 1 << 62, self._disk)
         if body.path:
-            self._take_body(body.path, body_path(self._room, self._name, message.id))
+            self._take_body(body, body_path(self._room, self._name, message.id))
         size = segment.record_size(lead, content)
         self._segment.append([(lead, content or b"")], size)
         self._ids.append(message.id)
-        self._size += size
+        self._size += size + (body.size if body.path else 0)
         if len(self._ids) >= MESSAGES or self._size >= BYTES:
             self.hand_over()
         return True
 
-    def _take_body(self, source: str, path: str) -> None:
+    def _take_body(self, body: Body, path: str) -> None:
         """Synced too: it may be a copy that somebody made just now."""
-        link(self._disk, source, path)
+        link(self._disk, body.path, path)
+        if fault := body_fault(path, body.size):
+            raise OSError(f"{body.path} was changed meanwhile: it {fault}")
         descriptor = os.open(path, os.O_RDONLY)
         try:
             self._disk.sync(descriptor)
@@ -136,18 +149,33 @@ class Importing:
                 self._move(file.partition("-")[0], ids)
             else:
                 self._disk.remove(path)
+        self._remove_bodies()
+
+    def _remove_bodies(self) -> None:
         bodies = os.path.join(self._room, "bodies")
         for file in os.listdir(bodies):
             self._disk.remove(os.path.join(bodies, file))
 
+    def _leave_out(self) -> None:
+        """A server that runs here needs the room on the disk, which may be full."""
+        if self._ledger.ids_of(self._name):
+            return  # promised: the next import goes on with it
+        for file in os.listdir(self._room):
+            if file.startswith(f"{self._name}-"):
+                self._disk.remove(os.path.join(self._room, file))
+        self._remove_bodies()
+
     def close(self) -> None:
-        """What was not handed over is left out, and tidied up next time. Idempotent."""
-        if self._segment is not None:
-            self._segment.close()
-            self._segment = None
-        if self._lock >= 0:
-            self._disk.close(self._lock)
-            self._lock = -1
+        """What was not handed over is left out, and takes no room. Idempotent."""
+        try:
+            if self._segment is not None:
+                self._segment.close()
+                self._segment = None
+                self._leave_out()
+        finally:
+            if self._lock >= 0:
+                self._disk.close(self._lock)
+                self._lock = -1
 
     def __enter__(self) -> Importing:
         return self

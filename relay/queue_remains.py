@@ -16,11 +16,16 @@ from typing import Any
 
 from relay import statements as sql
 from relay.envelope_form import pack, unpack
+from relay.foreign import body_fault, envelope_fault, is_id
 from relay.mail import Body, Message, replace
 from relay.queue import QueueUnreadable
 from relay.queue_reader import open_to_read
 from relay.queue_rows import recipient
 from relay.view import Fault
+
+# What the columns of a row hold: id, size, file, envelope, trace, content; number, address, dsn, state, claims.
+_MESSAGE = (str, int, int, bytes, bytes, (bytes, type(None)))
+_RECIPIENT = (int, str, str, int, int)
 
 
 class QueueRemains:
@@ -32,7 +37,9 @@ class QueueRemains:
         try:
             self._db = open_to_read(path)
             self.count: int = self._db.execute(sql.COUNT).fetchone()[0]
-            self._keys: dict[str, bytes] = dict(self._db.execute(sql.REMAINING_RESENDS))
+            self._keys: dict[str, bytes] = {
+                id: key for id, key in self._db.execute(sql.REMAINING_RESENDS) if isinstance(key, bytes)
+            }
         except sqlite3.Error as error:
             raise QueueUnreadable(f"the queue {path} can't be read: {error}") from error
 
@@ -60,7 +67,10 @@ class QueueRemains:
             except sqlite3.Error as error:
                 yield Fault(f"message number {number} can't be read: {error}")
                 continue
-            yield self._message(row, rows) if rows else None
+            if rows and not (_are(row, _MESSAGE) and is_id(row[0]) and all(_are(one, _RECIPIENT) for one in rows)):
+                yield Fault(f"message number {number}: it has an id or a value that no queue gives")
+            else:
+                yield self._message(row, rows) if rows else None
 
     def _message(self, row: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Message | Fault:
         """Of its row, and of the rows of its recipients that are open."""
@@ -68,18 +78,22 @@ class QueueRemains:
         try:
             envelope = unpack(packed)
             left = tuple(recipient(envelope, number, address, dsn) for number, address, dsn, _, _ in rows)
-        except (ValueError, IndexError) as error:
-            return Fault(f"message {id}: its envelope can't be read: {error}", id)
+            why = envelope_fault(whole := replace(envelope, recipients=left))
+        except (ValueError, IndexError, RecursionError) as error:
+            why = str(error)
+        if why:
+            return Fault(f"message {id}: its envelope can't be read: {why}", id)
         path = os.path.join(self._folder, "bodies", id) if has_file else ""
         if has_file:
-            length = os.path.getsize(path) if os.path.exists(path) else None
+            what = body_fault(path, size)
+        elif content is None:
+            what = "is missing"
         else:
-            length = None if content is None else len(content)
-        if length != size:
-            what = "is missing" if length is None else f"has {length} bytes instead of {size}"
+            what = "" if len(content) == size else f"has {len(content)} bytes instead of {size}"
+        if what:
             return Fault(f"message {id}: its content {what}", id)
         if left != envelope.recipients:
-            envelope = replace(envelope, recipients=left)
+            envelope = whole
             packed = pack(envelope)
         return Message(
             id,
@@ -95,3 +109,7 @@ class QueueRemains:
     def close(self) -> None:
         """Idempotent."""
         self._db.close()
+
+
+def _are(row: Sequence[Any], kinds: Sequence[type | tuple[type, ...]]) -> bool:
+    return all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True))

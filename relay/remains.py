@@ -8,10 +8,10 @@ Not here: where it goes (importing).
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 
 from relay.disk import Disk
+from relay.foreign import Unfit, look_over
 from relay.importing import is_unfinished
 from relay.mail import Message
 from relay.queue import QueueIsHeld
@@ -20,14 +20,11 @@ from relay.spool_files import found_in, position_of_living
 from relay.spool_remains import spool_remains
 from relay.view import Fault
 
-# An id becomes the name of a file.
-_ID = re.compile(r"[0-9A-Za-z]{1,64}\Z")
-
 
 class Remains:
-    """Of the state directory `directory`. Raises FileNotFoundError where it is none, QueueIsHeld where a server uses it
-    or an import into it was not finished, QueueUnreadable where its queue can't be read or is of a later program,
-    OSError where it can't be locked."""
+    """Of the state directory `directory`. Raises FileNotFoundError where it is none, Unfit where something in it leads
+    elsewhere or it can't be locked, QueueIsHeld where a server uses it or an import into it was not finished,
+    QueueUnreadable where its queue can't be read or is of a later program, OSError as the disk does."""
 
     def __init__(self, directory: str | os.PathLike[str], disk: Disk | None = None) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
@@ -36,7 +33,14 @@ class Remains:
         path = os.path.join(self.directory, "queue.db")
         if not os.path.exists(path) and not os.path.isdir(self._spool):
             raise FileNotFoundError(f"{directory} is no state directory: it has neither queue.db nor spool/")
-        lock = self._disk.lock(os.path.join(self.directory, "queue.lock"))
+        look_over(self.directory)
+        try:
+            lock = self._disk.lock(os.path.join(self.directory, "queue.lock"))
+        except OSError as error:
+            raise Unfit(
+                f"{directory} can't be locked against servers: {error.strerror}; copy it to where it can be written,"
+                " and import the copy"
+            ) from None
         if lock is None:
             raise QueueIsHeld(f"{directory} is in use by a running server; stop that first")
         self._lock = lock
@@ -62,11 +66,6 @@ class Remains:
 
     def __iter__(self) -> Iterator[Message | Fault | None]:
         """Each message, or what is wrong with it; None for one that has nothing left to deliver."""
-        for one in self._found():
-            is_odd = isinstance(one, Message) and not _ID.match(one.id)
-            yield Fault(f"message {one.id!r}: that is no id") if one is not None and is_odd else one
-
-    def _found(self) -> Iterator[Message | Fault | None]:
         if self._queue is None:
             bodies = os.path.join(self.directory, "bodies")
             if os.path.isdir(bodies) and (count := len(os.listdir(bodies))):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from relay import segment
 from relay.envelope_form import unpack
+from relay.foreign import body_fault, envelope_fault, is_id
 from relay.mail import Body, Message
 from relay.segment_reading import Reading
 from relay.spool_files import Found, body_path, found_in
@@ -43,16 +44,19 @@ def _of_segment(directory: str, found: Found, offset: int, *, is_last: bool) -> 
 
 def _message(directory: str, found: Found, record: segment.Record) -> Message | Fault:
     path = ""
+    if not is_id(record.id):
+        return Fault(f"message {record.id!r}: that is no id")
     if record.content is None:
         path = body_path(directory, found.name, record.id)
-        length = os.path.getsize(path) if os.path.exists(path) else None
-        if length != record.size:
-            what = "is missing" if length is None else f"has {length} bytes instead of {record.size}"
+        if what := body_fault(path, record.size):
             return Fault(f"message {record.id}: its content {what}", record.id)
     try:
         envelope = unpack(record.envelope)
-    except ValueError as error:
-        return Fault(f"message {record.id}: its envelope can't be read: {error}", record.id)
+        why = envelope_fault(envelope)
+    except (ValueError, RecursionError) as error:
+        why = str(error)
+    if why:
+        return Fault(f"message {record.id}: its envelope can't be read: {why}", record.id)
     return Message(
         record.id,
         envelope,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -121,7 +122,7 @@ class MortalDisk(Disk):
     def _mortal(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def step(*words: Any) -> Any:
             self.left -= 1
-            if self.left == 0 and not self._behind:
+            if self.left < 0 or (self.left == 0 and not self._behind):
                 raise Dead
             result = call(*words)
             if self.left == 0:
@@ -268,6 +269,56 @@ def test_a_place_that_was_itself_being_brought_to_is_refused_until_that_is_finis
     bring(old, new)
     with Remains(new) as remains:
         assert len(list(remains)) == 7
+
+
+def test_what_was_brought_away_and_back_lies_in_the_spool_once(old: Path, new: Path) -> None:
+    """The server of the first place would have imported it from both segments, and delivered in between."""
+    bring(old, new)
+    put_in_spool(new, ["N1"])
+    back = bring(new, old)
+    assert "N1" in back and not {"S1", "S2"} & set(back)
+
+
+class FullDisk(Disk):
+    """No room for a body, from the second one on."""
+
+    bodies = 0
+
+    def link(self, source: int | str, path: str) -> None:
+        if "bodies" in path:
+            self.bodies += 1
+            if self.bodies == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        super().link(source, path)
+
+
+def test_an_import_that_fails_leaves_the_disk_to_the_server(tmp_path: Path, new: Path) -> None:
+    """What it had not promised once lay there until the next import, and the disk stayed full."""
+    put_in_queue(tmp_path / "old", ["Q1", "Q2", "Q3"], large=["Q1", "Q2", "Q3"])
+    with pytest.raises(OSError, match="No space left"):
+        bring(tmp_path / "old", new, FullDisk())
+    left = [str(path.relative_to(new / "spool")) for path in (new / "spool").rglob("*") if path.is_file()]
+    assert left == ["importing/lock"]
+    assert bring(tmp_path / "old", new) == ["Q1", "Q2", "Q3"]
+
+
+def test_large_bodies_are_handed_over_before_they_fill_the_disk(
+    tmp_path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only envelopes were counted: five hundred bodies of any size were copied before a server got the first."""
+    monkeypatch.setattr(importing_module, "BYTES", 2 * LARGE)
+    ids = ["Q1", "Q2", "Q3", "Q4"]
+    put_in_queue(tmp_path / "old", ids, large=ids)
+    bring(tmp_path / "old", new)
+    assert len(list((new / "spool").glob("*.seg"))) == 2
+
+
+def test_a_ledger_that_cant_be_read_is_named(old: Path, new: Path) -> None:
+    bring(old, new)
+    (ids,) = (new / "imported").iterdir()
+    ids.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=rf"{ids.name} is damaged, so it can't be told"):
+        bring(old, new)
 
 
 def test_two_imports_into_one_place_are_refused(new: Path) -> None:
