@@ -7,7 +7,7 @@ ARGS ?=
 # bonsai, for accounts in LDAP, is built from source: only where its headers are (libldap2-dev, libsasl2-dev).
 LDAP := $(and $(wildcard /usr/include/ldap.h),$(wildcard /usr/include/sasl/sasl.h))
 
-.PHONY: run demo docs test lint types bench bench-quick bench-flat bench-profile help clean fuzz crash diagram
+.PHONY: run demo docs test lint types bench bench-quick bench-flat bench-calls bench-profile help clean fuzz crash diagram
 .DEFAULT_GOAL := help
 
 $(VENV)/.core: setup.cfg pyproject.toml
@@ -50,6 +50,9 @@ bench-flat: $(VENV)/.test  ## what a message costs as connections, size, recipie
 $(VENV)/.bench: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .[bench]
 	touch $@
+
+bench-calls: $(VENV)/.test  ## the system calls of a message, ours and the peers' that are there, by strace
+	$(BIN)/python -m tests.bench.calls $(ARGS)
 
 bench-profile: $(VENV)/.bench  ## where our server's time goes under a workload (WORKLOADS="W1 W5" ARGS=--perf)
 	$(BIN)/python -m tests.bench.profile $(or $(WORKLOADS),W1) $(ARGS)
