@@ -72,17 +72,22 @@ def run(options: argparse.Namespace) -> int:
 
 def _where(options: argparse.Namespace) -> tuple[str, Choices]:
     if options.store:
-        if shows_password(options.store):
-            print(
-                "user: whoever lists the machine's processes sees the password in --store;"
-                " give ?password_file=PATH instead, or --config",
-                file=sys.stderr,
-            )
+        _warn_of_password("--store", options.store)
         return str(options.store), Choices()
     settings = load(options.config, os.environ).accounts
     if not settings.store:
         raise BadSettings([f"{options.config}: accounts.store: not set, so there are no accounts"])
     return settings.store, choices_of(settings)
+
+
+def _warn_of_password(option: str, url: str) -> None:
+    if shows_password(url):
+        more = ", or --config" if option == "--store" else ""
+        print(
+            f"user: whoever lists the machine's processes sees the password in {option};"
+            f" give ?password_file=PATH instead{more}",
+            file=sys.stderr,
+        )
 
 
 def _add(options: argparse.Namespace, url: str, choices: Choices) -> int:
@@ -165,8 +170,14 @@ def _look_over(store: AccountStore, options: argparse.Namespace) -> int:
 def _import(options: argparse.Namespace, url: str, choices: Choices) -> int:
     if not options.source:
         raise ValueError("from where? Give --from URL, or --from FILE")
-    target = open_editable(url, choices, may_make=True)
-    return bring_in(options.source, target, options.name, replaces=options.replace, as_json=options.json)
+    _warn_of_password("--from", options.source)
+    return bring_in(
+        options.source,
+        lambda: open_editable(url, choices, may_make=True),
+        options.name,
+        replaces=options.replace,
+        as_json=options.json,
+    )
 
 
 def _secrets(options: argparse.Namespace, store: AccountStore) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from smtpd_core.accounts import hashing
@@ -40,6 +41,9 @@ class _Account:
     def refuse(self, entry: Entry, reason: str) -> None:
         self.refused[entry.account.user_name] = reason
 
+    def miss(self, name: str) -> None:
+        self.refused[name] = "it was removed meanwhile, or nobody can have this name"
+
 
 class _Checks:
     """Whether stored secrets can be checked here. Of hashes that look alike one is tried, since each takes its time."""
@@ -62,12 +66,14 @@ class _Checks:
         return self._known[look]
 
 
-def bring_in(url: str, target: EditableStore, name: str, *, replaces: bool, as_json: bool) -> int:
-    """From the store `url` names, all accounts or the one called `name`. FAILED where one could not be taken."""
+def bring_in(url: str, open_target: Callable[[], EditableStore], name: str, *, replaces: bool, as_json: bool) -> int:
+    """From the store `url` names, all accounts or the one called `name`. FAILED where one could not be taken. The
+    target may be made by being opened, so that comes when there is something to take."""
     source = open_editable(_url_of(url))
     names = [one.user_name for one in source.users() if not name or one.user_name == name]
     if name and not names:
-        raise ValueError(f"there is no account {name!r} in {url}")
+        raise ValueError(f"there is no account {name!r} in the store that --from names")
+    target = open_target()
     before = target.kinds if target.users() else None
     account = _brought(source, names, target, replaces)
     lost = sorted(before - target.kinds) if before is not None else []
@@ -99,7 +105,8 @@ def _brought(source: EditableStore, names: list[str], target: EditableStore, rep
             looked()
             entry = source.find(name)
             if entry is None:
-                continue  # removed meanwhile
+                account.miss(name)
+                continue
             is_known = target.find(name) is not None
             if is_known and not replaces:
                 account.known += 1

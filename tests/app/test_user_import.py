@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 from smtpd_core.accounts import Account, foreign_hashes, hashing
 from smtpd_core.accounts.entry import Entry
 from smtpd_core.accounts.opening import open_editable
+from smtpd_core.app import cmd_user_import
 from smtpd_core.app.cli import main
 from tests.app.test_terminal import seen
 
@@ -113,7 +115,7 @@ def test_what_the_other_form_has_no_room_for_is_named(capsys: pytest.CaptureFixt
 def test_one_account_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     Path("passwd").write_text(FORMS["passwd"])
     assert "1 accounts imported" in bring(capsys, "bob", "--from", "passwd", "--store", "file:new.toml")
-    assert "there is no account 'joe' in passwd" in bring(
+    assert "there is no account 'joe' in the store that --from names" in bring(
         capsys, "joe", "--from", "passwd", "--store", "file:new.toml", code=2
     )
     assert "from where?" in bring(capsys, "--store", "file:new.toml", code=2)
@@ -177,3 +179,60 @@ def test_a_database_of_another_program_can_not_list_its_accounts(capsys: pytest.
     with closing(sqlite3.connect("other.db")) as base, base:
         base.execute("CREATE TABLE staff (name TEXT, secret TEXT)")
     assert "smtpd_users" in bring(capsys, "--from", "other.db", "--store", "file:new.toml", code=1)
+
+
+def test_a_source_that_cant_be_read_makes_no_target(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("twice").write_text(f"ann:{PLAIN}\nann:{PLAIN}\n")
+    assert "there twice" in bring(capsys, "--from", "twice", "--store", "file:new.toml", code=2)
+    assert "No such file" in bring(capsys, "--from", "missing", "--store", "sqlite:new.db", code=1)
+    assert sorted(os.listdir()) == ["twice"]
+
+
+def test_the_password_of_a_source_is_warned_of_and_never_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that was not there was told of with the URL as it was given."""
+    Path("passwd").write_text(FORMS["passwd"])
+    source = open_editable("file:passwd")
+    monkeypatch.setattr(cmd_user_import, "open_editable", lambda url: source)
+    told = bring(
+        capsys, "joe", "--from", "postgresql://u:s3cret@db.example.test/mail", "--store", "file:new.toml", code=2
+    )
+    assert "there is no account 'joe'" in told and "sees the password in --from" in told
+    assert "s3cret" not in told
+
+
+def test_a_name_that_nobody_can_have_is_named_and_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("passwd").write_text(FORMS["passwd"])
+    bring(capsys, "--from", "passwd", "--store", "sqlite:old.db")
+    with closing(sqlite3.connect("old.db")) as base, base:
+        base.execute("UPDATE smtpd_users SET user_name = 'bob' || char(10) || 'b' WHERE name = 'bob'")
+    told = bring(capsys, "--from", "old.db", "--store", "file:new.toml", code=1)
+    assert "not taken: it was removed meanwhile, or nobody can have this name" in told
+    assert "1 accounts imported, 0 were there already, 1 not taken" in told
+
+
+@pytest.mark.parametrize("target", ["file:new.toml", "sqlite:new.db"])
+def test_what_replaced_accounts_lack_is_told_of_each_store(
+    target: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database was not looked at again so soon, and the mechanisms that went were not told."""
+    monkeypatch.setattr("smtpd_core.accounts.sql.store.LOOK_COSTS_AT_MOST", 1e9)
+    Path("first").write_text(f"bob:{PLAIN}\n")
+    Path("second").write_text(f"bob:{SECRET}\n")
+    bring(capsys, "--from", "first", "--store", target)
+    told = bring(capsys, "--from", "second", "--store", target, "--replace")
+    assert "not all accounts have cleartext, nt-hash, scram-sha-1, scram-sha-256 any more" in told
+
+
+def test_a_file_does_not_grow_beyond_what_can_be_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written, and the server refused to start on it."""
+    Path("passwd").write_text("".join(f"user{n:04}:{SECRET}\n" for n in range(1100)))
+    Path("new").write_text(f"ann:{PLAIN}\n")
+    monkeypatch.setattr("smtpd_core.accounts.password_file.store.MAX_FILE", Path("passwd").stat().st_size)
+    assert "bytes; keep so many accounts in a database" in bring(
+        capsys, "--from", "passwd", "--store", "file:new", code=2
+    )
+    assert len(open_editable("file:new").users()) == 1001

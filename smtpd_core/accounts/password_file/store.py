@@ -151,6 +151,8 @@ class PasswordFileStore(RecordStore):
         with self._writing, _locked_file(self.path):
             before = self._read()
             text = change(self._text(), before.entries)
+            if len(text.encode()) > MAX_FILE:
+                raise self._too_large()
             self._table(text)  # what is written must be readable
             _replace(self.path, text)
             self._loaded = self._read()
@@ -189,11 +191,14 @@ class PasswordFileStore(RecordStore):
 
     def _text(self) -> str:
         if self.path.stat().st_size > MAX_FILE:
-            raise ValueError(f"{self.path} is over {MAX_FILE} bytes; keep so many accounts in a database")
+            raise self._too_large()
         try:
             return self.path.read_text("utf-8")
         except UnicodeDecodeError:
             raise ValueError(f"{self.path} is not UTF-8") from None
+
+    def _too_large(self) -> ValueError:
+        return ValueError(f"{self.path} is over {MAX_FILE} bytes; keep so many accounts in a database")
 
     def _table(self, text: str) -> dict[str, Entry]:
         table: dict[str, Entry] = {}

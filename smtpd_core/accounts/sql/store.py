@@ -146,6 +146,7 @@ class SqlStore(RecordStore):
         self._must_be_ours()
         if not self.database.change(_PUT, self._values(entry)):
             raise ValueError(f"there is no account {entry.account.user_name!r}")
+        self._changed()
 
     def set_secrets(self, user: str, secrets: tuple[str, ...]) -> None:
         """Raises ValueError where there is no such account."""
@@ -153,7 +154,6 @@ class SqlStore(RecordStore):
         if found is None:
             raise ValueError(f"there is no account {user!r}")
         self.put(Entry(found.account, secrets))
-        self._changed()
 
     def remove(self, user: str) -> None:
         """Raises ValueError where there is no such account."""
