@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,8 @@ PLACE = ROOT / "build" / "bench"
 PEERS = Path(__file__).parent / "peers"
 OPENSSL_HEADER = Path("/usr/include/openssl/ssl.h")
 GO_LIBRARY = Path("/usr/share/gocode")
+# Where no registry answers, npm's own patience is more than a minute.
+NPM_PATIENCE = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000")
 GO_PACKAGES = tuple(f"golang-github-emersion-{name}-dev" for name in ("go-smtp", "go-sasl"))
 
 
@@ -78,7 +82,9 @@ def gosmtp() -> None:
         apt_install("golang-go", *GO_PACKAGES)
     PLACE.mkdir(parents=True, exist_ok=True)
     settings = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_LIBRARY), "GOCACHE": str(PLACE / "go-cache")}
-    run(["go", "build", "-o", str(program), str(source)], settings)
+    whole = PLACE / f"gosmtp-{os.getpid()}"
+    run(["go", "build", "-o", str(whole), str(source)], settings)
+    whole.replace(program)
 
 
 def smtp_server() -> None:
@@ -86,11 +92,19 @@ def smtp_server() -> None:
         return
     if shutil.which("npm") is None:
         raise Unavailable("npm is not installed")
-    folder = PLACE / "node"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(PEERS / name, folder)
-    run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)])
+    PLACE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="npm-", dir=PLACE) as name:
+        whole = Path(name, "node")  # so that half of it is none, whatever cuts npm short
+        whole.mkdir()
+        for file in ("package.json", "package-lock.json"):
+            shutil.copy(PEERS / file, whole)
+        words = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--logs-max=0", *NPM_PATIENCE]
+        done = subprocess.run([*words, "--prefix", str(whole)], capture_output=True, text=True)
+        if done.returncode:
+            said = done.stderr.strip().splitlines() or ["it says nothing"]
+            raise Unavailable(f"npm: {next((line for line in said if ' reason: ' in line), said[0])}")
+        shutil.rmtree(PLACE / "node", ignore_errors=True)
+        whole.replace(PLACE / "node")
 
 
 STEPS: dict[str, Callable[[], None]] = {

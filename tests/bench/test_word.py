@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.bench import profile, run, running, stored
+from tests.bench import install, profile, run, running, stored
 from tests.bench.plot import bars
 from tests.bench.rates import generator, rate, scratch, serving, show_what_arrives
 from tests.bench.report import Found, document, page, show, together
@@ -26,6 +27,7 @@ from tests.bench.running import ROOT, Running, free_port, tree
 from tests.bench.targets import TARGETS, Target
 from tests.bench.terms import Goal, Sample, Terms, Workload
 from tests.bench.workloads import WORKLOADS
+from tests.support.unpacked import Unavailable
 
 AIOSMTPD = next(one for one in TARGETS if one.name == "aiosmtpd")
 W1, W6 = (next(one for one in WORKLOADS if one.name == name) for name in ("W1", "W6"))
@@ -172,6 +174,22 @@ def test_no_word_of_the_plot_is_cut_off() -> None:
         assert part.text
         if part.get("text-anchor") != "end":
             assert float(part.get("x", 0)) + 6.8 * len(part.text) < float(drawn.get("width", 0)), part.text
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
+def test_a_registry_that_nobody_answers_for_is_named_and_leaves_no_half_of_a_peer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took npm more than a minute to say where its log is, and no word of why."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("npm_config_registry", f"http://{where}/")
+        monkeypatch.setenv("npm_config_cache", str(tmp_path / "cache"))
+        monkeypatch.setattr(install, "PLACE", tmp_path / "peers")
+        with pytest.raises(Unavailable, match=f"reason: connect ECONNREFUSED {where}"):
+            install.smtp_server()
+    assert not list((tmp_path / "peers").iterdir())
 
 
 def scratch_folders(folder: Path) -> list[Path]:
