@@ -72,10 +72,13 @@ def rate(target: Target, workload: Workload, terms: Terms) -> Sample:
     options = {"seconds": terms.seconds, **workload.options}
     with scratch() as folder:
         with serving(target, folder, terms) as running:
-            before = running.cpu()
+            warmed = 0
+            if target.warm_up:
+                warmed = int(drive(running, target, {**options, "seconds": target.warm_up}, terms)["messages"])
+            before = running.cpu_when_quiet()
             load = drive(running, target, options, terms)
             cpu, resident = running.cpu_when_quiet() - before, running.resident()
-        hold_to_its_word(target, folder, int(load["messages"]), workload)
+        hold_to_its_word(target, folder, warmed + int(load["messages"]), workload)
     a_second = load["messages"] / load["seconds"]
     return {
         "rate": a_second * workload.options.get("size", 1024) / 1e6 if workload.unit == "MB/s" else a_second,

@@ -16,12 +16,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.bench import install, profile, run, running, stored
 from tests.bench.plot import bars
-from tests.bench.rates import generator, rate, scratch, serving, show_what_arrives
+from tests.bench.rates import drive, generator, rate, scratch, serving, show_what_arrives
 from tests.bench.report import Found, document, page, show, together
 from tests.bench.running import ROOT, Running, free_port, tree
 from tests.bench.targets import TARGETS, Target
@@ -48,6 +49,23 @@ def test_aiosmtpd_does_not_look_its_own_name_up_for_each_connection() -> None:
 def test_a_sink_that_ends_without_its_count_has_no_figure() -> None:
     with pytest.raises(stored.Miscounted, match="without a word"):
         rate(replace(AIOSMTPD, counts=True), W1, Terms(seconds=0.1))
+
+
+def test_a_server_that_compiles_itself_is_timed_when_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """smtp-server was timed from its first message on, at half of its rate, and a target against it read as met."""
+    ours, node = (next(one for one in TARGETS if one.name == name) for name in ("smtpd_core", "smtp-server"))
+    assert node.warm_up > 0
+    loads: list[Sample] = []
+
+    def driven(*of: Any) -> Sample:
+        loads.append(drive(*of))
+        return loads[-1]
+
+    monkeypatch.setattr("tests.bench.rates.drive", driven)
+    found = rate(replace(ours, warm_up=0.1), W1, Terms(seconds=0.2))
+    warming, timed = loads
+    assert warming["seconds"] < timed["seconds"]
+    assert found["p50_ms"] == timed["p50_ms"]
 
 
 def test_a_message_that_came_for_fewer_recipients_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
