@@ -5,6 +5,7 @@ Those of the system come from strace, those of Python from a profile of the serv
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections import Counter
@@ -15,10 +16,10 @@ from typing import Any
 import pytest
 
 from smtpd_core import SmtpServer
-from tests.bench.calls import JOBS, calls, main, order, trace_of_one
+from tests.bench.calls import FREE, JOBS, Options, calls, main, order, trace, trace_of_one
 from tests.bench.crowd import read_reply
 from tests.bench.letters import content, on_the_wire
-from tests.bench.rates import scratch
+from tests.bench.rates import scratch, serving
 from tests.bench.targets import TARGETS, NotInstalled
 
 ENVELOPE = (b"MAIL FROM:<a@a.test>\r\n", b"RCPT TO:<b@b.test>\r\n", b"DATA\r\n")
@@ -131,6 +132,21 @@ def test_a_message_costs_one_receive_and_one_send_a_group_and_little_else(worklo
     }
     assert found["sendto"] > 1.9
     assert not too_many
+
+
+def synced(sessions: int) -> float:
+    """How often a message has the store sync, its spool and the intake behind it together."""
+    target = next(one for one in TARGETS if one.name == "smtpd_core durable")
+    with scratch() as folder, serving(target, folder, FREE) as running:
+        job: Options = {"messages": 300, "sessions": sessions, "size": 4096, "per_connection": 0}
+        return len(re.findall(r"sync\(", trace(running, target, job, "-e", "trace=fsync,fdatasync"))) / 300
+
+
+@pytest.mark.debian("strace")
+def test_sessions_share_the_syncs_of_spool_and_intake() -> None:
+    alone, together = synced(1), synced(20)
+    assert alone >= 1
+    assert together < 0.5
 
 
 @pytest.mark.debian("strace")
