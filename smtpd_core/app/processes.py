@@ -110,7 +110,8 @@ class Master:
         self._is_announced = False
         self._has_failed = False
         self._stage = Stage.NONE
-        self._generation = 0
+        self._generation = self._in_force = 0
+        self._is_asked = False  # for a reload, which waits until one that nearly is over is
 
     def run(self) -> int:
         """Fork, watch, and return the exit code after TERM or INT."""
@@ -127,10 +128,14 @@ class Master:
                     self._kill_all(signal.SIGKILL)
                     return 1
                 self._begin_end()
-            elif arrived == signal.SIGHUP and self._ends_at is None:
-                self._reload()
+            elif arrived == signal.SIGHUP:
+                self._is_asked = True
             self._hear()
             self._bury()
+            if self._is_asked and self._stage is not Stage.RELOADING and self._ends_at is None:
+                # Whoever reloads in place answers one HUP after the other, and does not say which.
+                self._is_asked = False
+                self._reload()
             self._start_due()
             if self._beats_at and time.monotonic() >= self._beats_at:
                 self._beats_at = time.monotonic() + self._beat
@@ -206,9 +211,10 @@ class Master:
             self._tell_reloaded()
 
     def _let_go(self, child: _Child) -> None:
+        """One that still prepares serves nobody, and may be held up for long."""
         child.is_leaving = True
         child.replaces = None
-        os.kill(child.process, LEAVE)
+        os.kill(child.process, LEAVE if child.is_prepared else signal.SIGKILL)
 
     def _tell_reloaded(self) -> None:
         is_over = self._stage is Stage.NONE and not any(other.replaces for other in self._children.values())
@@ -240,7 +246,8 @@ class Master:
         for child in replaced:
             self._start(child.role, replaces=child, generation=self._generation)
         for _, role in due:
-            self._start(role, generation=self._generation)
+            if not any(child.role is role for child in replaced):
+                self._start(role, generation=self._generation)
         if not replaced and not due:
             self._pass_on()
 
@@ -257,6 +264,7 @@ class Master:
     def _take_over(self) -> None:
         """The new settings are in force: whoever is prepared serves, whoever is not yet will."""
         self._stage = Stage.NONE
+        self._in_force = self._generation
         self._took_over()
         for child in self._children.values():
             if child.is_prepared and not child.serves and not child.is_leaving:
@@ -295,14 +303,11 @@ class Master:
             if child.is_leaving or self._ends_at is not None:
                 continue
             code = os.waitstatus_to_exitcode(status)
-            if not self._is_announced and code > 0:
+            if not self._is_announced and code > 0 and not child.generation:
                 self._fail(child, code)
                 continue
             if child.replaces is not None:
-                why = child.why or f"it ended with {code}"
-                log.error("%s: the successor can't serve, the old one stays: %s", child.role.name, why)
-                self._miss(child)
-                self._tell_reloaded()
+                self._miss_successor(child, code)
                 continue
             successor = next((other for other in self._children.values() if other.replaces is child), None)
             if successor is not None:
@@ -311,6 +316,15 @@ class Master:
                 continue
             self._plan_again(child, code)
             self._miss(child)
+
+    def _miss_successor(self, child: _Child, code: int) -> None:
+        """Where the others serve with the new settings already, so must this one, and it is tried again."""
+        why = child.why or f"it ended with {code}"
+        log.error("%s: the successor can't serve, the old one stays: %s", child.role.name, why)
+        if self._stage is Stage.NONE and child.generation in (0, self._in_force):
+            self._plan_again(child, code)
+        self._miss(child)
+        self._tell_reloaded()
 
     def _fail(self, child: _Child, code: int) -> None:
         """Rule 5: it could not begin, and would not the next time."""
@@ -344,7 +358,9 @@ class Master:
             return
         for entry in due:
             self._due.remove(entry)
-            self._start(entry[1])
+            role = entry[1]
+            old = next((one for one in self._children.values() if one.role is role and not one.is_leaving), None)
+            self._start(role, replaces=old)
 
     # -- children
 
@@ -384,7 +400,8 @@ class Master:
 
     def _end_child(self, child: _Child) -> None:
         child.is_leaving = True
-        os.kill(child.process, signal.SIGTERM)
+        prepares = child.generation > 0 and not child.is_prepared
+        os.kill(child.process, signal.SIGKILL if prepares else signal.SIGTERM)
 
     def _begin_end(self) -> None:
         self._tell("STOPPING=1")
