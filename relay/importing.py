@@ -14,6 +14,7 @@ Not here: where they come from (remains), what is known already (import_ledger).
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 
@@ -32,6 +33,9 @@ from smtpd_core.draft import new_id
 # something to deliver meanwhile.
 MESSAGES = 500
 BYTES = 32 << 20
+
+# No segment is begun with less: the queue needs as much again before it removes one, and mail is to be taken meanwhile.
+FLOOR = 128 << 20
 
 
 def is_unfinished(spool: str) -> bool:
@@ -93,6 +97,7 @@ class Importing:
         if segment.is_too_long(lead, content):
             return False
         if self._segment is None:
+            self._look_for_room()
             self._name = new_id()
             self._segment = SegmentWriting(self._room, self._name, self._lock, 1 << 62, self._disk)
         if body.path:
@@ -104,6 +109,13 @@ class Importing:
         if len(self._ids) >= MESSAGES or self._size >= BYTES:
             self.hand_over()
         return True
+
+    def _look_for_room(self) -> None:
+        free = self._disk.free(self._spool)
+        if free < FLOOR:
+            raise OSError(
+                errno.ENOSPC, f"only {free >> 20} MiB are free there, and {FLOOR >> 20} MiB stay free for the server"
+            )
 
     def _take_body(self, body: Body, path: str) -> None:
         """Synced too: it may be a copy that somebody made just now."""

@@ -47,8 +47,12 @@ def bring(source: Path, state: Path, *, as_json: bool) -> int:
         with Remains(source) as remains:
             account = _brought(remains, state)
     except (ValueError, OSError) as error:
-        print(shown(f"queue import: {error}"), file=sys.stderr)
-        return REFUSED if isinstance(error, _NOT_BEGUN) else FAILED
+        if isinstance(error, _NOT_BEGUN):
+            print(shown(f"queue import: {error}"), file=sys.stderr)
+            return REFUSED
+        advice = "what was handed over by then stays; mend that, and make the import again"
+        print(shown(f"queue import into {state}: {error}; {advice}"), file=sys.stderr)
+        return FAILED
     _tell(account, source, state, as_json)
     return FAILED if account.faults else DONE
 

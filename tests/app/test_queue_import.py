@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from relay import importing
 from relay.intake import Intake
 from relay.queue_memory import MemoryQueue
 from relay.queue_reader import SqliteReader
@@ -145,3 +146,15 @@ def test_mail_that_the_server_could_not_read_is_not_made(tmp_path: Path, capsys:
     os.chown(tmp_path / "new", 12345, 12345)
     assert bring(tmp_path / "old", tmp_path / "new") == 2
     assert "belongs to user number 12345; run this as that user" in capsys.readouterr().err
+
+
+def test_an_import_that_stops_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_queue(tmp_path / "old", ["Q1"])
+    (tmp_path / "new").mkdir()
+    monkeypatch.setattr(importing, "FLOOR", 1 << 62)
+    assert bring(tmp_path / "old", tmp_path / "new") == 1
+    told = capsys.readouterr().err
+    assert f"queue import into {tmp_path / 'new'}: " in told
+    assert "stay free for the server; what was handed over by then stays; mend that, and make the import again" in told

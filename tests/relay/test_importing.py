@@ -302,6 +302,22 @@ def test_an_import_that_fails_leaves_the_disk_to_the_server(tmp_path: Path, new:
     assert bring(tmp_path / "old", new) == ["Q1", "Q2", "Q3"]
 
 
+class NearlyFull(Disk):
+    left = 2
+
+    def free(self, path: str) -> int:
+        self.left -= 1
+        return importing_module.FLOOR - (self.left < 1)
+
+
+def test_the_server_keeps_room_to_go_on_with(old: Path, new: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue had none to take over what was brought, and the disk stayed full for good."""
+    monkeypatch.setattr(importing_module, "MESSAGES", 2)
+    with pytest.raises(OSError, match="only 127 MiB are free there, and 128 MiB stay free for the server"):
+        bring(old, new, NearlyFull())
+    assert [message.id for message, _ in found(new)] == ["Q1", "Q2"]
+
+
 def test_large_bodies_are_handed_over_before_they_fill_the_disk(
     tmp_path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
