@@ -8,6 +8,7 @@ counted to FOLDER/counted.
 
 import argparse
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ from relay.queue_sqlite import SqliteQueue
 from relay.spool import Spool
 from smtpd_core import Draft, Envelope, GuardSettings, Message, Session, SmtpServer, Ticket
 from smtpd_core.app.life import room_for_connections
+from smtpd_core.net.listeners import Listener, bind
+from smtpd_core.server.dialects import listeners_of
 from smtpd_core.wire.replies import Reply
 
 
@@ -88,6 +91,7 @@ def main() -> None:
     options.add_argument("--keep", action="store_true")
     options.add_argument("--hook-ms", type=float, default=0.0)
     options.add_argument("--threads", type=int, default=32)
+    options.add_argument("--processes", type=int, default=1)
     given = options.parse_args()
     room_for_connections(50_000)  # as far as the system lets
     certificate, key = ensure_self_signed(given.folder / "tls", "bench.test")
@@ -106,9 +110,47 @@ def main() -> None:
     counting = Counting(given.folder / "kept" if given.keep else None, given.hook_ms / 1000)
     if not given.durable:
         server.on_message_received = counting.keep if given.keep else counting.wait if given.hook_ms else counting.take
-    with server:
-        signal.sigwait([signal.SIGTERM, signal.SIGINT])
-    (given.folder / "counted").write_text(json.dumps([len(counting.sizes), sum(counting.sizes)]))
+    shared = shared_listeners(server) if given.processes > 1 else []
+    others = [Other(server, shared, counting) for _ in range(1, given.processes)]
+    counted = served(server, shared, counting)
+    for other in others:
+        counted = [one + more for one, more in zip(counted, other.end(), strict=True)]
+    (given.folder / "counted").write_text(json.dumps(counted))
+
+
+def served(server: SmtpServer, listeners: list[Listener], counting: Counting) -> list[int]:
+    """Messages and octets, once it was told to end."""
+    server._start(listeners)
+    signal.sigwait([signal.SIGTERM, signal.SIGINT])
+    server.stop()
+    return [len(counting.sizes), sum(counting.sizes)]
+
+
+def shared_listeners(server: SmtpServer) -> list[Listener]:
+    listeners = [one for door in server._doors(listeners_of(server)) for one in bind(door)]
+    for one in listeners:
+        one.is_shared = True
+    return listeners
+
+
+class Other:
+    """Another process with the same server; made before any has a thread."""
+
+    def __init__(self, server: SmtpServer, listeners: list[Listener], counting: Counting) -> None:
+        self._told, told = os.pipe()
+        self._process = os.fork()
+        if not self._process:
+            os.write(told, json.dumps(served(server, listeners, counting)).encode())
+            os._exit(0)
+        os.close(told)
+
+    def end(self) -> list[int]:
+        """What it counted."""
+        os.kill(self._process, signal.SIGTERM)
+        with open(self._told) as reader:
+            counted: list[int] = json.load(reader)
+        os.waitpid(self._process, 0)
+        return counted
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def serving(target: Target, folder: Path, terms: Terms) -> Iterator[Running]:
     command = target.command(port, folder)
     if command is None:
         raise NotInstalled(target.name)
-    with Running(command, port, folder, processors()[0] if terms.is_pinned else None) as running:
+    with Running(command, port, folder, processors()[0] if _is_pinned(target, terms) else None) as running:
         yield running
 
 
@@ -56,7 +56,11 @@ def generator(port: int, target: Target, options: dict[str, int | float | bool],
     for name, value in {"opening": target.opening, **options}.items():
         option = f"--{name.replace('_', '-')}"
         words += [option] * value if isinstance(value, bool) else [option, str(value)]
-    return pinned(words, processors()[1] if terms.is_pinned else None)
+    return pinned(words, processors()[1] if _is_pinned(target, terms) else None)
+
+
+def _is_pinned(target: Target, terms: Terms) -> bool:
+    return terms.is_pinned and not target.is_spread
 
 
 def drive(running: Running, target: Target, options: dict[str, int | float | bool], terms: Terms) -> Sample:

@@ -40,6 +40,7 @@ class Target:
     stored: stored.Reader | None = None
     counts: bool = False  # at its end it writes what it was given to FOLDER/counted: messages and octets
     warm_up: float = 0.0  # seconds of the same load before what is timed, for one that compiles itself while it runs
+    is_spread: bool = False  # on all processors, the load too
     opening: int = 0  # connections that may wait for a greeting: what its listen queue holds, where that is few
 
 
@@ -112,6 +113,7 @@ def _node_version() -> str:
 
 TARGETS = (
     Target("smtpd_core", ours(), _own_version, counts=True),
+    Target("smtpd_core, 2 processes", ours("--processes", "2"), _own_version, counts=True, is_spread=True),
     Target("smtpd_core slow hook", ours("--hook-ms", "100", "--threads", "20"), _own_version, counts=True),
     Target("aiosmtpd", aiosmtpd(), _aiosmtpd_version),
     Target("smtp-sink", smtp_sink, _postfix_version),

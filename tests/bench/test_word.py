@@ -51,6 +51,16 @@ def test_a_sink_that_ends_without_its_count_has_no_figure() -> None:
         rate(replace(AIOSMTPD, counts=True), W1, Terms(seconds=0.1))
 
 
+def test_what_two_processes_count_is_added_up() -> None:
+    """A connection each for 40 messages, so that both have some."""
+    target = next(one for one in TARGETS if one.name == "smtpd_core, 2 processes")
+    with scratch() as folder:
+        with serving(target, folder, Terms()) as running:
+            load = drive(running, target, {"messages": 40, "sessions": 8, "size": 1024}, Terms())
+        assert load["messages"] == 40
+        assert json.loads((folder / "counted").read_text()) == [40, 40 * 1024]
+
+
 def test_a_server_that_compiles_itself_is_timed_when_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """smtp-server was timed from its first message on, at half of its rate, and a target against it read as met."""
     ours, node = (next(one for one in TARGETS if one.name == name) for name in ("smtpd_core", "smtp-server"))
