@@ -67,11 +67,11 @@ class Importing:
         self._lock = lock
         self._name, self._ids, self._size = "", list[str](), 0
         self._segment: SegmentWriting | None = None
-        self._spooled = frozenset[str]()
+        self._spooled = set[str]()  # and what was taken since
         try:
             self._ledger = ImportLedger(os.path.dirname(self._spool), self._disk)
             self._finish_the_last()
-            self._spooled = frozenset(self._in_the_spool())
+            self._spooled.update(self._in_the_spool())
         except BaseException:
             self.close()
             raise
@@ -84,7 +84,7 @@ class Importing:
             pass  # a running server's intake was quicker, and the queue is asked too
 
     def has(self, id: str) -> bool:
-        """Whether the message was brought in before, or lay in the spool when this began."""
+        """Whether the message was brought in before, or by this one already, or lay in the spool when this began."""
         return id in self._ledger or id in self._spooled
 
     def take(self, message: Message) -> bool:
@@ -105,6 +105,7 @@ class Importing:
         size = segment.record_size(lead, content)
         self._segment.append([(lead, content or b"")], size)
         self._ids.append(message.id)
+        self._spooled.add(message.id)
         self._size += size + (body.size if body.path else 0)
         if len(self._ids) >= MESSAGES or self._size >= BYTES:
             self.hand_over()

@@ -279,6 +279,13 @@ def test_what_was_brought_away_and_back_lies_in_the_spool_once(old: Path, new: P
     assert "N1" in back and not {"S1", "S2"} & set(back)
 
 
+def test_what_lies_in_a_place_twice_is_brought_once(tmp_path: Path, new: Path) -> None:
+    """Two segments with the same message are what an import back and forth once left."""
+    for _ in range(2):
+        put_in_spool(tmp_path / "old", ["S1"])
+    assert bring(tmp_path / "old", new) == ["S1"]
+
+
 class FullDisk(Disk):
     """No room for a body, from the second one on."""
 
