@@ -88,7 +88,8 @@ class Importing:
         return id in self._ledger or id in self._spooled
 
     def take(self, message: Message) -> bool:
-        """False where it can't be a record: its envelope is too long."""
+        """False where it can't be a record: its envelope is too long. Raises Unreadable where its body can't be copied,
+        and others may be taken."""
         key = bytes.fromhex(message.resend_key) or segment.NO_KEY
         besides = segment.HELD * message.is_held + segment.TRIED * message.was_tried
         body = message.body
@@ -131,7 +132,7 @@ class Importing:
 
     def hand_over(self) -> None:
         """What was taken so far is promised on return, and on its way."""
-        if self._segment is None:
+        if self._segment is None or not self._ids:
             return
         self._segment.sync()
         self._segment.close()

@@ -7,6 +7,7 @@ Thread: any; two never make the same name.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 from relay.disk import Disk
 
@@ -14,8 +15,13 @@ from relay.disk import Disk
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 
 
+class Unreadable(OSError):
+    """What is to be copied can't be read. There is no copy, and other files may fare better."""
+
+
 def link(disk: Disk, source: str, path: str) -> None:
-    """Give the file another name, or a copy where that can't be. FileExistsError where the name is taken."""
+    """Give the file another name, or a copy where that can't be. FileExistsError where the name is taken, Unreadable
+    where the file can't be copied."""
     try:
         disk.link(source, path)
     except OSError as error:
@@ -40,9 +46,8 @@ def _copy(disk: Disk, source: str, path: str) -> None:
     disk.remove(part)
     descriptor = disk.create(part)
     try:
-        with open(source, "rb") as file:
-            while piece := file.read(1 << 20):
-                write_whole(disk, descriptor, piece)
+        for piece in _pieces(source):
+            write_whole(disk, descriptor, piece)
         disk.sync(descriptor)
         disk.rename(part, path)
     except OSError:
@@ -50,6 +55,15 @@ def _copy(disk: Disk, source: str, path: str) -> None:
         raise
     finally:
         disk.close(descriptor)
+
+
+def _pieces(source: str) -> Iterator[bytes]:
+    try:
+        with open(source, "rb") as file:
+            while piece := file.read(1 << 20):
+                yield piece
+    except OSError as error:
+        raise Unreadable(error.errno, error.strerror, source) from error
 
 
 def write_whole(disk: Disk, descriptor: int, data: bytes) -> None:

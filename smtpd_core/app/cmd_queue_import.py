@@ -15,6 +15,7 @@ from pathlib import Path
 from relay.control import LOOK_AROUND, ask
 from relay.importing import Importing, ImportUnderWay
 from relay.mail import Message
+from relay.other_disk import Unreadable
 from relay.queue import QueueIsHeld, QueueUnreadable
 from relay.queue_reader import SqliteReader
 from relay.remains import Remains
@@ -97,11 +98,15 @@ def _brought(remains: Remains, state: Path) -> _Account:
 def _take(message: Message, importing: Importing, queue: SqliteReader | None, account: _Account) -> None:
     if importing.has(message.id) or (queue is not None and queue.has(message.id)):
         account.known += 1
-    elif importing.take(message):
-        account.imported += 1
-        account.held += message.is_held
-    else:
-        account.faults.append(f"message {message.id}: its envelope is too long")
+        return
+    try:
+        if importing.take(message):
+            account.imported += 1
+            account.held += message.is_held
+        else:
+            account.faults.append(f"message {message.id}: its envelope is too long")
+    except Unreadable as error:
+        account.faults.append(f"message {message.id}: its content can't be read: {error.strerror}")
 
 
 def _told(state: Path) -> bool:

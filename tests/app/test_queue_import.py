@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from relay import importing
+from relay.disk import Disk
 from relay.intake import Intake
 from relay.queue_memory import MemoryQueue
 from relay.queue_reader import SqliteReader
@@ -125,6 +127,33 @@ def test_damage_is_named_and_makes_the_exit_code(tmp_path: Path, capsys: pytest.
     told = capsys.readouterr().out
     assert "message Q2: its content is missing\n" in told and "message Q3: its envelope can't be read" in told
     assert "1 messages imported, 0 were here already, 2 faults\n" in told
+
+
+class Elsewhere(Disk):
+    """The other place is another disk, and the body Q2 lies on a bad block of it."""
+
+    def link(self, source: int | str, path: str) -> None:
+        if str(source).endswith("Q2") and "/old/" in str(source):
+            os.unlink(source)
+            os.mkdir(source)  # which can be read as little
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+
+@pytest.mark.parametrize("bad", ["Q1 Q2 Q3", "Q2"])
+def test_a_body_that_can_not_be_copied_is_left_behind_and_the_others_come(
+    bad: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended the import, each time at the same message."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    ids = bad.split()
+    put_in_queue(old, ids, large=ids)
+    new.mkdir()
+    monkeypatch.setattr(importing, "Disk", Elsewhere)
+    assert bring(old, new) == 1
+    told = capsys.readouterr().out
+    assert "message Q2: its content can't be read: Is a directory\n" in told
+    assert f"{len(ids) - 1} messages imported, 0 were here already, 1 faults\n" in told
+    assert not [path for path in (new / "spool" / "importing").rglob("*") if path.name not in ("lock", "bodies")]
 
 
 def test_places_that_cant_be_meant_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
