@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 
-from smtpd_core.wire.envelope import Envelope
+from smtpd_core.wire.envelope import DeliverBy, Envelope
 
 # An id becomes the name of a file.
 _ID = re.compile(r"[0-9A-Za-z]{1,64}\Z")
@@ -78,12 +78,14 @@ def body_fault(path: str, size: int) -> str:
 
 def envelope_fault(envelope: Envelope) -> str:
     """Why no queue could store what was unpacked, or ""."""
-    p, o = envelope.parameters, envelope.origin
+    p, o, by = envelope.parameters, envelope.origin, envelope.parameters.by
+    if by is not None and not isinstance(by, DeliverBy):
+        return f"{by!r} is no time to deliver by"
     texts: list[object] = [envelope.sender, o.address, o.hello, o.protocol, o.tls, o.user, o.listener, o.session]
-    texts += [p.body, p.ret, p.envid, p.auth or "", p.hold_until, "" if p.by is None else p.by.mode]
+    texts += [p.body, p.ret, p.envid, p.hold_until, *_given(p.auth, by and by.mode)]
     for one in envelope.recipients:
         texts += [one.address, one.orcpt, *one.notify]
-    numbers: list[object] = [o.port, p.size or 0, p.hold_for or 0, p.priority or 0, 0 if p.by is None else p.by.seconds]
+    numbers = [o.port, *_given(p.size, p.hold_for, p.priority, by and by.seconds)]
     if not envelope.recipients:
         return "it has no recipients"
     try:
@@ -99,3 +101,7 @@ def envelope_fault(envelope: Envelope) -> str:
     if not isinstance(arrived, int | float) or not math.isfinite(arrived) or abs(arrived) > _LARGEST:
         return "its time of arrival is none"
     return ""
+
+
+def _given(*values: object) -> list[object]:
+    return [value for value in values if value is not None]

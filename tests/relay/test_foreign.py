@@ -11,12 +11,12 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from relay.disk import Disk
-from relay.foreign import Unfit
+from relay.foreign import Unfit, envelope_fault
 from relay.mail import Message, replace
 from relay.queue_sqlite import SqliteQueue
 from relay.remains import Remains
@@ -131,8 +131,16 @@ CHOKING = [
     replace(envelope(), parameters=MailParameters(priority=10**30)),
     replace(envelope(), parameters=MailParameters(hold_for=10**400)),
     replace(envelope(), parameters=MailParameters(by=DeliverBy(10**400, "R"))),
+    replace(envelope(), parameters=MailParameters(hold_for=cast(int, ""))),
     replace(envelope(), recipients=()),
 ]
+
+
+@pytest.mark.parametrize("nothing", [{}, [], ""])
+def test_a_time_to_deliver_by_that_is_none_is_told(nothing: Any) -> None:
+    record = envelope().to_record()
+    record["parameters"]["by"] = nothing
+    assert envelope_fault(Envelope.from_record(record)) == f"{nothing!r} is no time to deliver by"
 
 
 @pytest.mark.parametrize("choking", CHOKING)
