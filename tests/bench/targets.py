@@ -113,7 +113,7 @@ def _node_version() -> str:
 
 TARGETS = (
     Target("smtpd_core", ours(), _own_version, counts=True),
-    Target("smtpd_core, 2 processes", ours("--processes", "2"), _own_version, counts=True, is_spread=True),
+    Target("smtpd_core in two", ours("--processes", "2"), _own_version, counts=True, is_spread=True),
     Target("smtpd_core slow hook", ours("--hook-ms", "100", "--threads", "20"), _own_version, counts=True),
     Target("aiosmtpd", aiosmtpd(), _aiosmtpd_version),
     Target("smtp-sink", smtp_sink, _postfix_version),

@@ -53,7 +53,7 @@ def test_a_sink_that_ends_without_its_count_has_no_figure() -> None:
 
 def test_what_two_processes_count_is_added_up() -> None:
     """A connection each for 40 messages, so that both have some."""
-    target = next(one for one in TARGETS if one.name == "smtpd_core, 2 processes")
+    target = next(one for one in TARGETS if one.name == "smtpd_core in two")
     with scratch() as folder:
         with serving(target, folder, Terms()) as running:
             load = drive(running, target, {"messages": 40, "sessions": 8, "size": 1024}, Terms())

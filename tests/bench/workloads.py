@@ -73,7 +73,7 @@ WORKLOADS = (
         goals=(times(1, "go-smtp"), times(10, "aiosmtpd")),
     ),
     Workload(
-        "W2P", "W2 with two processes on one port, nothing pinned", rate, ("smtpd_core, 2 processes", "smtpd_core"),
+        "W2P", "W2 with two processes on one port, nothing pinned", rate, ("smtpd_core in two", "smtpd_core"),
         columns=RATE,
         options={"per_connection": 0},
         goals=(Goal("cpu", at_most=1.11, peer="smtpd_core"),),
