@@ -126,6 +126,7 @@ def test_a_file_keeps_what_else_it_holds_and_takes_thousands_in_a_few_changes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes: list[object] = []
+    monkeypatch.setattr(cmd_user_import, "AT_ONCE", 1000)
     Path("passwd").write_text("".join(f"user{n}:{SECRET}\n" for n in range(2500)))
     Path("users.toml").write_text("# ours\n\n[users.ann]\npassword = 'x'  # hers")
     before = Path("users.toml").read_text()
@@ -231,6 +232,7 @@ def test_a_file_does_not_grow_beyond_what_can_be_read(
     """It was written, and the server refused to start on it."""
     Path("passwd").write_text("".join(f"user{n:04}:{SECRET}\n" for n in range(1100)))
     Path("new").write_text(f"ann:{PLAIN}\n")
+    monkeypatch.setattr(cmd_user_import, "AT_ONCE", 1000)
     monkeypatch.setattr("smtpd_core.accounts.password_file.store.MAX_FILE", Path("passwd").stat().st_size)
     assert "bytes; keep so many accounts in a database" in bring(
         capsys, "--from", "passwd", "--store", "file:new", code=2
