@@ -22,7 +22,7 @@ from smtpd_core.wire.shown import shown
 
 DONE, FAILED = 0, 1
 
-# Added to a file in one change, each of which reads and writes all of it: twenty thousand took half a minute in twenty.
+# Added to a file in one change, each of which reads and writes all of it.
 AT_ONCE = 50_000
 
 # What differs from one hash to the next of the same kind.
