@@ -71,12 +71,12 @@ def top(stacks: Iterable[tuple[list[str], int]]) -> list[str]:
         if frames[-1].startswith(WAITING):
             continue
         total += count
-        own[frames[-1]] += count
+        own[frames[-1] or "(no Python function)"] += count
         for frame in set(frames):
             within[frame] += count
     lines = [f"{total} samples", f"{'own':>6}{'with callees':>14}  function"]
     for name, count in own.most_common(LINES):
-        lines.append(f"{count / total:6.1%}{within[name] / total:14.1%}  {name}")
+        lines.append(f"{count / total:6.1%}{max(count, within[name]) / total:14.1%}  {name}")
     return lines
 
 

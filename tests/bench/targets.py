@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,10 @@ def aiosmtpd(*options: str) -> Command:
         return [sys.executable, str(HERE / "peers" / "peer_aiosmtpd.py"), str(port), str(folder), *options]
 
     return command
+
+
+def bare(port: int, folder: Path) -> list[str] | None:
+    return [sys.executable, str(HERE / "peers" / "bare.py"), str(port)] if hasattr(select, "epoll") else None
 
 
 def smtp_sink(port: int, folder: Path) -> list[str] | None:
@@ -116,6 +121,7 @@ TARGETS = (
     Target("smtpd_core in two", ours("--processes", "2"), _own_version, counts=True, is_spread=True),
     Target("smtpd_core slow hook", ours("--hook-ms", "100", "--threads", "20"), _own_version, counts=True),
     Target("aiosmtpd", aiosmtpd(), _aiosmtpd_version),
+    Target("bare loop", bare, lambda: interpreter(sys.executable)),
     Target("smtp-sink", smtp_sink, _postfix_version),
     Target("go-smtp", go_smtp, _go_version),
     # In W2 its rate grows by 1.9 and its CPU halves within the first three seconds; no other's moves by a tenth.
