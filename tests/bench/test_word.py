@@ -133,7 +133,7 @@ def test_a_target_just_missed_does_not_read_as_met(goal: Goal, own: float, verdi
     ("words", "complaint"),
     [
         (["--workloads", "W1 w2"], "no workload w2; there are W1, W2"),
-        (["--peers", "aiosmtpd,exmi"], "no peer exmi; there are aiosmtpd, smtp-sink"),
+        (["--peers", "aiosmtpd,exmi"], "no peer exmi; there are aiosmtpd, bare loop, smtp-sink"),
         (["--interpreters", "/nowhere/python"], "/nowhere/python is not an interpreter of Python"),
         (["--runs", "0"], "'0' is not a whole number above 0"),
         (["--runs", "five"], "'five' is not a whole number above 0"),
