@@ -106,6 +106,7 @@ class Systemd:
         python = self.place / "python"
         python.write_text(
             "#!/bin/sh\nexport PYTHONPATH=/opt/smtpd_core/source:/opt/smtpd_core/site PYTHONDONTWRITEBYTECODE=1\n"
+            "export LD_LIBRARY_PATH=/opt/python/lib\n"  # libpython, where the interpreter is not all in its program
             f'exec /opt/python/{program} "$@"\n'
         )
         python.chmod(0o755)
