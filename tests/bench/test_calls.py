@@ -144,9 +144,10 @@ def synced(sessions: int) -> float:
 
 @pytest.mark.debian("strace")
 def test_sessions_share_the_syncs_of_spool_and_intake() -> None:
+    """How many share one depends on how the threads are scheduled; that they share does not."""
     alone, together = synced(1), synced(20)
     assert alone >= 1
-    assert together < 0.5
+    assert together < 0.9
 
 
 @pytest.mark.debian("strace")
