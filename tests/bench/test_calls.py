@@ -74,10 +74,10 @@ Shares = tuple[Counter[str], int]
 
 
 def shares(counted: Counted, letter: bytes) -> Shares:
-    """The calls of the thread that did most, and how many of the dialogue's others made. The least of three tries: on a
-    busy machine a leader that is kept from its processor looks like one that blocks, and another goes on."""
+    """The calls of the thread that did most, and how many of the dialogue's others made. Of several tries the least: on
+    a busy machine a leader that is kept from its processor looks like one that blocks, and another goes on."""
     tries: list[Shares] = []
-    for _ in range(3):
+    while len(tries) < 20 and not any(others == 0 for _, others in tries):
         found = dict(counted.calls(letter))
         leading = max(found, key=lambda name: found[name].total())
         most = found.pop(leading)
