@@ -162,8 +162,12 @@ def _days(text: str) -> float:
     return days
 
 
-# What others wrote into a certificate may hold what a terminal would obey.
+# What others wrote into a certificate may hold what a terminal would obey, and marks that turn the order of what
+# follows or end a line (Unicode TR 36 3.4).
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+_CONTROLS |= {
+    code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
 
 
 def _shown(line: str) -> str:
