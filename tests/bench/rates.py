@@ -1,7 +1,8 @@
 """Rates: a server driven by the load generator for a while, with what it cost and whether it kept what it promised.
 
-The server is pinned to the first processor, the load to the second. The rate is messages (or megabytes) per second; CPU
-is user + system of the server's whole process tree per 1 000 messages; "gen" is the generator's share of its processor.
+The server is pinned to the first processor, the load to the second, where the target is not spread over both. The rate
+is messages (or megabytes) per second; CPU is user + system of the server's whole process tree per 1 000 messages; "gen"
+is the generator's share of its processor.
 """
 
 from __future__ import annotations

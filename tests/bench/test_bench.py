@@ -149,11 +149,13 @@ def test_every_connection_of_the_load_makes_a_full_handshake(
 def test_a_server_without_tls_1_3_gets_the_load_under_1_2(in_c: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     choose_generator(in_c, True, monkeypatch)
     seen: list[tuple[str, bool]] = []
+    offers: list[list[str]] = []
 
     class Peer:
         async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
             secured = session.ssl["ssl_object"]
             seen.append((secured.version(), secured.session_reused))
+            offers.append([name for name, _, _ in secured.shared_ciphers()])
             return "250 OK"
 
     with scratch() as folder:
@@ -169,6 +171,9 @@ def test_a_server_without_tls_1_3_gets_the_load_under_1_2(in_c: bool, monkeypatc
         finally:
             controller.stop()
     assert seen == 12 * [("TLSv1.2", False)]
+    if ssl.OPENSSL_VERSION_INFO < (3, 1):  # later ones name what is shared in other terms
+        pythons = [one["name"] for one in ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).get_ciphers()]
+        assert offers == 12 * [pythons]
 
 
 def test_a_failed_handshake_ends_the_load_with_what_openssl_says() -> None:
