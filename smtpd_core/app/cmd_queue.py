@@ -31,7 +31,7 @@ from smtpd_core.app.settings import Settings
 from smtpd_core.app.terminal import progress, show_table
 from smtpd_core.app.values import duration, path
 from smtpd_core.wire.envelope import Envelope
-from smtpd_core.wire.shown import shown
+from smtpd_core.wire.shown import shown, shown_with_tabs
 
 DONE, FAILED, WRONG = 0, 1, 2
 
@@ -178,7 +178,7 @@ def _show_lines(lines: Iterable[bytes]) -> None:
     """Lines of a stranger's message, with nothing in them that steers the terminal."""
     for line in lines:
         text = line.rstrip(b"\r\n").decode("utf-8", "replace")
-        print("\t".join(map(shown, text.split("\t"))), end="\n" if line.endswith(b"\n") else "")
+        print(shown_with_tabs(text), end="\n" if line.endswith(b"\n") else "")
 
 
 def _order(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from smtpd_core.threads import Lock
 from smtpd_core.wire.replies import Reply
-from smtpd_core.wire.shown import shown
+from smtpd_core.wire.shown import shown_with_tabs
 
 if TYPE_CHECKING:
     from smtpd_core.server.house import House
@@ -29,11 +29,6 @@ MAX_LINES = 400
 
 # Characters of such a line; a hundred failed sessions of a hostile client are some 10 MB then, not 80.
 MAX_LINE = 250
-
-
-def _shown(text: str) -> str:
-    """One line of strangers as a terminal may show it; a tab is no harm, and stays what it was for replay."""
-    return "\t".join(map(shown, text.split("\t")))
 
 
 class DebugLog:
@@ -73,7 +68,7 @@ class DebugLog:
             line = json.dumps({"time": round(time.time(), 3), "session": session, "kind": kind, "text": text, **more})
         else:
             mark = {"command": "C:", "reply": "S:"}.get(kind, f"-- {kind}")
-            line = "\n".join(f"{session} {mark} {_shown(part)}" for part in text.split("\n"))
+            line = "\n".join(f"{session} {mark} {shown_with_tabs(part)}" for part in text.split("\n"))
         if self._logger is not None:
             self._logger.debug("%s", line)
             return
@@ -195,7 +190,7 @@ class Witness:
             debug.note(self.session.id, kind, text)
         if self.lines is not None:
             since = time.monotonic() - self.started
-            self.lines.extend(f"{since:8.3f} {mark} {_shown(part[:MAX_LINE])}" for part in text.split("\n"))
+            self.lines.extend(f"{since:8.3f} {mark} {shown_with_tabs(part[:MAX_LINE])}" for part in text.split("\n"))
 
     def end(self, why: str, failed: bool) -> None:
         self.note("close", why)

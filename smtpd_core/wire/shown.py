@@ -11,3 +11,8 @@ _CONTROLS |= {code: f"\\u{code:04x}" for code in _TURNING}
 def shown(text: str) -> str:
     """Text of strangers without control characters; a line stays one line."""
     return text.translate(_CONTROLS)
+
+
+def shown_with_tabs(text: str) -> str:
+    """The same, but a tab, which is no harm, stays what it is: for lines that are read again, and columns."""
+    return "\t".join(map(shown, text.split("\t")))
